@@ -18,6 +18,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from qbmongo.local_server import SERVER_KINDS, LocalServer, LocalServerError, find_server
+from qbmongo_tests.faults import FaultProxy
 
 OwnServer = Callable[..., LocalServer]
 
@@ -158,6 +159,13 @@ def database(
 ) -> Database[dict[str, Any]]:
     """This test's database, as the plain synchronous driver sees it."""
     return plain_client[database_name]
+
+
+@pytest.fixture
+def fault_proxy(server_uri: str) -> Iterator[FaultProxy]:
+    """A proxy of this test's own before the server of this run, without rules yet."""
+    with FaultProxy(server_uri) as proxy:
+        yield proxy
 
 
 def _local_server(config: pytest.Config, **options: Any) -> LocalServer:
