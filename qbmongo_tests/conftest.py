@@ -48,6 +48,8 @@ AnyServer = LocalServer | ExternalServer
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("qbmongo")
+    if group.options:  # bench/conftest.py shares this function.
+        return
     group.addoption(
         "--mongo-uri",
         default=os.environ.get("QBMONGO_TEST_URI"),

@@ -26,7 +26,7 @@ from qbmongo_tests.faults import (
 )
 
 Documents = Database[dict[str, Any]]
-FAST = {
+FAST: dict[str, Any] = {
     "serverMonitoringMode": "poll",
     "heartbeatFrequencyMS": 500,
     "serverSelectionTimeoutMS": 5_000,
@@ -338,13 +338,15 @@ def test_stopping_ends_the_thread_and_frees_what_a_gate_holds(
     threads_before = set(threading.enumerate())
     proxy = FaultProxy(server_uri).start()
     gate = proxy.hold("find")
-    with MongoClient[dict[str, Any]](proxy.uri, retryReads=False, **FAST) as client:
-        with ThreadPoolExecutor(1) as pool:
-            held = pool.submit(client[database.name].c.find_one)
-            gate.wait()
-            proxy.stop()
-            with pytest.raises(PyMongoError):
-                held.result()
+    with (
+        MongoClient[dict[str, Any]](proxy.uri, retryReads=False, **FAST) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        held = pool.submit(client[database.name].c.find_one)
+        gate.wait()
+        proxy.stop()
+        with pytest.raises(PyMongoError):
+            held.result()
     gate.release()
     assert not [
         thread
