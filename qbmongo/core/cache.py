@@ -1,0 +1,591 @@
+"""The cache of reads: lookup, flights, stamps, invalidation. Decides; never does IO or waits.
+
+Invariants (DESIGN section 2, contracts 1 and 2):
+
+- One sequence for the client. Closing an effect takes the next number and drops what it may touch.
+- A fill remembers the number at its sending and is kept only if no later effect may touch it.
+- What was forgotten of the sequence counts as touching.
+- Nothing is served without a lease, unless the user set a time to live.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from ..records import Effect, Footprint, ReadOp
+from .footprints import cacheable, footprint_of, may_affect
+from .index import NamespaceIndex
+from .store import Budget, Entry, Store
+from .trust import Facts, Trust
+from .frozen import EXACT_CODEC
+
+__all__ = ["Cache", "Fill", "Namespace"]
+
+LOG_LIMIT = 1024
+MAX_OPEN_FILLS = 10_000
+
+
+class Namespace:
+    """One collection, as the cache knows it.
+
+    log: effects closed while fills were open, as (number, effect, event time or 0).
+    forgotten: every effect up to this number that is not in the log counts as touching.
+    """
+
+    __slots__ = ("facts", "fills", "foreign", "forgotten", "index", "log", "name", "trust", "wanted")
+
+    def __init__(self, name: str, trust: Trust, index: NamespaceIndex) -> None:
+        self.name = name
+        self.trust = trust
+        self.index = index
+        self.facts: Facts | None = None
+        self.wanted = False
+        self.fills = 0
+        self.foreign: set[Entry] = set()
+        self.log: deque[tuple[int, Effect, int]] = deque()
+        self.forgotten = 0
+
+
+class Fill:
+    """A read on its way whose answer may be kept, and shared with those who ask meanwhile (a flight).
+
+    generation: which sending is the current one; an older sending settles nothing.
+    stamp: the sequence number at the sending. seen: the operation time it is sent after.
+    """
+
+    __slots__ = (
+        "address",
+        "checked",
+        "epoch",
+        "filter",
+        "footprint",
+        "generation",
+        "key",
+        "leased",
+        "max_bytes",
+        "namespaces",
+        "open",
+        "op",
+        "primary",
+        "seen",
+        "shared",
+        "stale",
+        "stamp",
+        "stats",
+        "ttl_s",
+        "waiters",
+    )
+
+    def __init__(self, key: Hashable, op: ReadOp, footprint: Footprint) -> None:
+        self.key = key
+        self.op = op
+        self.footprint = footprint
+        self.filter: bytes | None = None
+        self.generation = 0
+        self.namespaces: tuple[Namespace, ...] = ()
+        self.waiters: list[Any] = []
+        self.shared = False
+        self.open = False
+        self.stats: Any = None
+        self.address: Any = None
+        self.ttl_s: float | None = None
+        self.max_bytes = 0
+
+
+class Cache:
+    """The cached reads of one client. Every method is called under the client's lock."""
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        lease_s: float,
+        max_age_s: float,
+        unknown_s: float,
+        budget: Budget,
+    ) -> None:
+        self._max_age_s = max_age_s
+        self._lease_s = lease_s
+        self._unknown_s = unknown_s
+        self.store = Store(max_bytes, budget, self._forget)
+        self._namespaces: dict[str, Namespace] = {}
+        self._trusts: dict[str, Trust] = {}
+        self._flights: dict[Hashable, Fill] = {}
+        self._foreign: dict[Entry, tuple[Namespace, ...]] = {}
+        self._seen: dict[Any, int] = {}
+        self._quarantine: deque[tuple[float, Effect]] = deque()
+        self._cleared = 0
+        self.sequence = 0
+        self.fills_open = 0
+        self.off_reason: str | None = None
+        self.invalidated: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.own_events_spared = 0
+
+    # What is known of namespaces and databases
+
+    def trust(self, database: str) -> Trust:
+        """The trust record of a database; made at first use."""
+        trust = self._trusts.get(database)
+        if trust is None:
+            trust = self._trusts[database] = Trust(database)
+        return trust
+
+    def trusts(self) -> list[Trust]:
+        return list(self._trusts.values())
+
+    def namespace(self, name: str) -> Namespace:
+        """The record of a collection; made at first use."""
+        namespace = self._namespaces.get(name)
+        if namespace is None:
+            trust = self.trust(name.partition(".")[0])
+            namespace = Namespace(name, trust, NamespaceIndex(_filter_of))
+            self._namespaces[name] = namespace
+        return namespace
+
+    def wanted_facts(self, database: str) -> list[str]:
+        """Collections of a database whose facts are wanted and not known."""
+        prefix = database + "."
+        return [
+            n.name
+            for n in self._namespaces.values()
+            if n.wanted and n.facts is None and n.name.startswith(prefix)
+        ]
+
+    def facts_stamp(self, name: str) -> tuple[int, int]:
+        """To be taken before a collection's facts are read, and given back with them."""
+        namespace = self.namespace(name)
+        namespace.fills += 1
+        return self.sequence, namespace.trust.epoch
+
+    def facts_read(self, name: str, stamp: tuple[int, int], facts: Facts | None) -> None:
+        """Facts were read (None: could not be). Kept only if nothing changed them meanwhile."""
+        namespace = self.namespace(name)
+        changed = (
+            facts is None
+            or namespace.trust.epoch != stamp[1]
+            or max(namespace.forgotten, self._cleared) > stamp[0]
+            or any(n > stamp[0] and e.kind == "namespace" for n, e, _ in namespace.log)
+        )
+        self._fill_ended(namespace)
+        if not changed:
+            namespace.facts = facts
+
+    # Reading
+
+    def flight(self, key: Hashable, now_s: float, *, ttl: bool) -> Fill | None:
+        """A flight that a reader may join: under a lease (or a time to live), begun under trust,
+        with no effect since its sending that may touch it."""
+        fill = self._flights.get(key)
+        if fill is None:
+            return None
+        if not ttl and not (fill.leased and now_s < fill.namespaces[0].trust.lease_until_s):
+            return None
+        if not ttl and fill.namespaces[0].trust.epoch != fill.epoch:
+            return None
+        return None if self._touched_since(fill) else fill
+
+    def begin(
+        self,
+        key: Hashable,
+        op: ReadOp,
+        now_s: float,
+        *,
+        ttl_s: float | None,
+        max_bytes: int,
+        share: bool,
+    ) -> Fill | str:
+        """Begins a fill for a read that is about to be sent, or says why it may not be kept.
+
+        op must be a private copy: whatever the caller does to its arguments meanwhile, key,
+        footprint and what is sent stay one.
+        """
+        reason = cacheable(op)
+        if reason is not None:
+            return reason
+        footprint = footprint_of(op)
+        namespaces = [self.namespace(op.namespace)]
+        if footprint.foreign:
+            namespaces += [self.namespace(name) for name in sorted(footprint.foreign)]
+        unknown = False
+        for namespace in namespaces:
+            facts = namespace.facts
+            if facts is None:
+                namespace.wanted = unknown = True
+            elif facts.refusal is not None:
+                return facts.refusal
+            elif not facts.simple:
+                footprint.simple = False
+        trust = namespaces[0].trust
+        if not trust.trusted and ttl_s is None:
+            return "untrusted"
+        if unknown:
+            return "facts"
+        if self.fills_open >= MAX_OPEN_FILLS:
+            return "too_many_open"
+        if self._quarantine and not trust.trusted and self._quarantined(footprint, now_s):
+            return "unknown_outcome"
+        if not footprint.simple:
+            footprint = _collated(footprint)
+        fill = Fill(key, op, footprint)
+        if footprint.bound_ids is None and footprint.filter is not None:
+            fill.filter = bson.encode(footprint.filter, codec_options=EXACT_CODEC)
+        fill.namespaces = tuple(namespaces)
+        fill.ttl_s = ttl_s
+        fill.max_bytes = max_bytes
+        self._stamp(fill)
+        fill.open = True
+        self.fills_open += 1
+        for namespace in namespaces:
+            namespace.fills += 1
+        if share and key not in self._flights:
+            fill.shared = True
+            self._flights[key] = fill
+        return fill
+
+    def _stamp(self, fill: Fill) -> None:
+        """Everything a fill remembers of the instant of its sending."""
+        trust = fill.namespaces[0].trust
+        fill.stamp = fill.checked = self.sequence
+        fill.stale = False
+        fill.epoch = trust.epoch
+        fill.leased = trust.trusted
+        fill.primary = trust.primary
+        fill.address = None
+        fill.seen = self._seen.get(trust.primary.address, 0) if trust.trusted else 0
+
+    def join(self, fill: Fill, waiter: Any) -> None:
+        """Adds somebody who waits for the flight's answer."""
+        fill.waiters.append(waiter)
+
+    def leave(self, fill: Fill, waiter: Any) -> None:
+        """A waiter gave up."""
+        if waiter in fill.waiters:
+            fill.waiters.remove(waiter)
+
+    def settle(
+        self,
+        fill: Fill,
+        generation: int,
+        data: bytes,
+        ids: Iterable[Any] | None,
+        now_s: float,
+    ) -> list[Any]:
+        """The answer of a sending has come. Keeps it if it may be kept; returns who waits for it.
+
+        data: the documents' BSON, one after another. ids: canonical `_id`s of all of them, or None.
+        A sending that is not the current one settles nothing.
+        """
+        if generation != fill.generation or not fill.open:
+            return []
+        waiters = self._ended(fill)
+        footprint = fill.footprint
+        known = None if ids is None else frozenset(ids)
+        reason = self._refusal(fill, replace(footprint, ids=known), len(data), now_s)
+        if reason is not None:
+            self.refused[reason] += 1
+            return waiters
+        self._keep(fill, data, known, now_s)
+        return waiters
+
+    def _refusal(self, fill: Fill, footprint: Footprint, size: int, now_s: float) -> str | None:
+        trust = fill.namespaces[0].trust
+        if self.off_reason is not None:
+            return "off"
+        if size > fill.max_bytes:
+            return "too_large"
+        if fill.ttl_s is None and not (fill.leased and trust.trusted and trust.epoch == fill.epoch):
+            return "trust"
+        if trust.trusted and fill.address is not None and fill.address != trust.primary.address:
+            return "primary"
+        if fill.primary != trust.primary:
+            return "primary"
+        if trust.trusted and fill.address is None:
+            return "primary"
+        if fill.stamp < self._cleared:
+            return "cleared"
+        for namespace in fill.namespaces:
+            if namespace.forgotten > fill.stamp:
+                return "forgotten"
+            if namespace.facts is None:
+                return "facts"
+            for number, effect, time in namespace.log:
+                if number > fill.stamp and not (time and fill.seen >= time):
+                    if namespace is not fill.namespaces[0] or may_affect(effect, footprint):
+                        return "overtaken"
+        if self._quarantine and not trust.trusted and self._quarantined(footprint, now_s):
+            return "unknown_outcome"
+        return None
+
+    def _keep(self, fill: Fill, data: bytes, ids: frozenset[Any] | None, now_s: float) -> None:
+        footprint = fill.footprint
+        index = fill.namespaces[0].index
+        group = index.group_for(footprint, ids_known=ids is not None)
+        indexed = (ids or frozenset()) | (footprint.bound_ids or frozenset())
+        equality = footprint.equality[1] if footprint.equality is not None else None
+        life_s = self._max_age_s if fill.ttl_s is None else min(fill.ttl_s, self._max_age_s)
+        entry = Entry(
+            fill.key,
+            data,
+            group,
+            tuple(indexed),
+            equality,
+            fill.filter,
+            now_s,
+            now_s + life_s,
+            fill.seen,
+            fill.stats,
+            _key_bytes(fill.key),
+        )
+        if not self.store.put(entry):
+            self.refused["too_large"] += 1
+            return
+        index.add(entry)
+        if len(fill.namespaces) > 1:
+            self._foreign[entry] = fill.namespaces[1:]
+            for namespace in fill.namespaces[1:]:
+                namespace.foreign.add(entry)
+
+    def abandon(self, fill: Fill, generation: int) -> list[Any]:
+        """The sending failed or was given up; returns its waiters, who each make their own call."""
+        if generation != fill.generation or not fill.open:
+            return []
+        return self._ended(fill)
+
+    def hand_over(self, fill: Fill, generation: int) -> Any | None:
+        """The leader of a flight was cancelled: the first waiter sends the read again.
+
+        Returns that waiter (its sending is fill.generation from now on), or None if nobody waits.
+        The new sending is stamped anew: the answer of the old one may be older than its joiners.
+        """
+        if generation != fill.generation or not fill.open:
+            return None
+        if not fill.waiters:
+            self._ended(fill)
+            return None
+        fill.generation += 1
+        self._stamp(fill)
+        return fill.waiters.pop(0)
+
+    def _ended(self, fill: Fill) -> list[Any]:
+        fill.open = False
+        self.fills_open -= 1
+        for namespace in fill.namespaces:
+            self._fill_ended(namespace)
+        if fill.shared and self._flights.get(fill.key) is fill:
+            del self._flights[fill.key]
+        waiters, fill.waiters = fill.waiters, []
+        return waiters
+
+    @staticmethod
+    def _fill_ended(namespace: Namespace) -> None:
+        namespace.fills -= 1
+        if not namespace.fills and namespace.log:
+            # Nobody is left who would compare with it.
+            namespace.log.clear()
+
+    def _touched_since(self, fill: Fill) -> bool:
+        """Whether an effect since the sending may touch the flight; its ids count as "any"."""
+        if fill.stale:
+            return True
+        if fill.stamp < self._cleared:
+            fill.stale = True
+            return True
+        for namespace in fill.namespaces:
+            if namespace.forgotten > fill.stamp or namespace.facts is None:
+                fill.stale = True
+                return True
+            for number, effect, time in namespace.log:
+                if number > fill.checked and not (time and fill.seen >= time):
+                    if namespace is not fill.namespaces[0] or may_affect(effect, fill.footprint):
+                        fill.stale = True
+                        return True
+        fill.checked = self.sequence
+        return False
+
+    # Effects
+
+    def close(self, effects: Iterable[Effect], *, cause: str = "own") -> None:
+        """Effects of this client's writes close: each takes the next number and drops."""
+        for effect in effects:
+            self._apply(effect, 0, cause)
+
+    def close_unknown(self, effects: Iterable[Effect], now_s: float) -> None:
+        """Effects of writes of unknown outcome: dropped now, and from then on another writer's."""
+        for effect in effects:
+            self._quarantine.append((now_s + self._unknown_s, effect))
+            self._apply(effect, 0, "unknown")
+        if len(self._quarantine) > LOG_LIMIT:
+            # Too many to compare with: as one that touches everything.
+            self._quarantine = deque([(now_s + self._unknown_s, Effect("everything", ""))])
+
+    def event(self, database: str, effects: Iterable[Effect], time: int) -> None:
+        """A change-stream event, as effects at an operation time; what saw that time is left."""
+        for effect in effects:
+            self._apply(effect, time, "event")
+
+    def _apply(self, effect: Effect, time: int, cause: str) -> None:
+        self.sequence += 1
+        kind = effect.kind
+        if kind == "everything":
+            self.clear(cause)
+            return
+        if kind == "database":
+            self.clear_database(effect.namespace, cause)
+            return
+        namespace = self._namespaces.get(effect.namespace)
+        if namespace is None:
+            return
+        if kind == "namespace":
+            namespace.facts = None
+            time = 0
+        elif not time:
+            effect = _private(effect, namespace.facts)
+        if namespace.fills:
+            namespace.log.append((self.sequence, effect, time))
+            if len(namespace.log) > LOG_LIMIT:
+                namespace.forgotten = namespace.log.popleft()[0]
+        if kind == "namespace":
+            dropped = set(namespace.index.entries())
+        else:
+            dropped = namespace.index.affected(effect)
+        if namespace.foreign:
+            dropped = dropped | namespace.foreign
+        if time and dropped:
+            spared = {entry for entry in dropped if entry.seen >= time}
+            self.own_events_spared += len(spared)
+            dropped = dropped - spared
+        self._drop(dropped, cause)
+
+    def _drop(self, entries: Iterable[Entry], cause: str) -> None:
+        for entry in entries:
+            self.invalidated[cause] += 1
+            self.store.remove(entry)
+
+    def clear(self, cause: str) -> None:
+        """Drops everything; no fill under way will be kept."""
+        self.sequence += 1
+        self._cleared = self.sequence
+        for namespace in self._namespaces.values():
+            namespace.facts = None
+            namespace.index = NamespaceIndex(_filter_of)
+            namespace.foreign.clear()
+        self._foreign.clear()
+        self.invalidated[cause] += self.store.clear()
+
+    def clear_database(self, database: str, cause: str) -> None:
+        """Drops everything of one database; no fill under way there will be kept."""
+        self.sequence += 1
+        prefix = database + "."
+        for name, namespace in self._namespaces.items():
+            if name.startswith(prefix):
+                namespace.facts = None
+                namespace.forgotten = self.sequence
+                self._drop(set(namespace.index.entries()) | namespace.foreign, cause)
+
+    def switch_off(self, reason: str) -> None:
+        """The cache is off for this client from now on (a fault of ours)."""
+        self.off_reason = reason
+        self.clear("fault")
+
+    # What the stream and the listeners tell
+
+    def observed(self, address: Any, operation_time: int) -> None:
+        """A reply of a server carried an operation time."""
+        if operation_time > self._seen.get(address, 0):
+            self._seen[address] = operation_time
+
+    def lease(self, database: str, primary: Any, start_s: float) -> None:
+        """A probe that began at start_s succeeded on this primary."""
+        trust = self.trust(database)
+        if trust.trusted and trust.primary != primary:
+            self.lost(database, "primary_changed")
+        trust.renewed(primary, start_s + self._lease_s)
+
+    def lost(self, database: str | None, reason: str) -> None:
+        """The stream of a database (None: of all) may have missed something."""
+        for trust in self._trusts.values() if database is None else (self.trust(database),):
+            if trust.trusted:
+                trust.lost(reason)
+                self.clear_database(trust.database, "gap")
+            else:
+                trust.reason = reason
+
+    def primary_changed(self) -> None:
+        """The primary is another one, or the same in another term."""
+        self._seen.clear()
+        for trust in self._trusts.values():
+            trust.lost("primary_changed")
+        self.clear("primary")
+
+    def _quarantined(self, footprint: Footprint, now_s: float) -> bool:
+        while self._quarantine and self._quarantine[0][0] <= now_s:
+            self._quarantine.popleft()
+        for _, effect in self._quarantine:
+            if effect.kind == "everything":
+                return True
+            if effect.kind == "database":
+                if footprint.namespace.startswith(effect.namespace + "."):
+                    return True
+            elif effect.namespace in footprint.foreign or (
+                effect.namespace == footprint.namespace and may_affect(effect, footprint)
+            ):
+                return True
+        return False
+
+    def _forget(self, entry: Entry) -> None:
+        """An entry left the store, for whatever cause."""
+        namespace = self._namespaces[entry.group.inside.namespace]
+        namespace.index.discard(entry)
+        for other in self._foreign.pop(entry, ()):
+            other.foreign.discard(entry)
+
+
+def _filter_of(entry: Entry) -> Mapping[str, Any] | None:
+    if entry.filter is None:
+        return None
+    return bson.decode(entry.filter, codec_options=EXACT_CODEC)
+
+
+def _key_bytes(key: Any) -> int:
+    return sum(len(part) for part in key if isinstance(part, bytes)) if type(key) is tuple else 0
+
+
+def _has_string(form: Any) -> bool:
+    if isinstance(form, str):
+        return True
+    return isinstance(form, tuple) and any(_has_string(part) for part in form)
+
+
+def _collated(footprint: Footprint) -> Footprint:
+    """Under a collation a string in an `_id` may stand for other strings: not confined to it."""
+    bound = footprint.bound_ids
+    if bound is not None and any(_has_string(form) for form in bound):
+        footprint = replace(footprint, bound_ids=None)
+    equality = footprint.equality
+    if equality is not None and _has_string(equality[1]):
+        footprint = replace(footprint, equality=None)
+    return footprint
+
+
+def _private(effect: Effect, facts: Facts | None) -> Effect:
+    """An own effect as it may be kept: documents decoded, ids that a collation blurs made "any"."""
+    ids = effect.ids
+    if ids is not None and facts is not None and not facts.simple:
+        if effect.kind != "insert" and any(_has_string(form) for form in ids):
+            ids = None
+    documents = effect.documents
+    if documents is not None:
+        documents = tuple(
+            bson.decode(d.raw, codec_options=EXACT_CODEC) if isinstance(d, RawBSONDocument) else d
+            for d in documents
+        )
+    if ids is effect.ids and documents is effect.documents:
+        return effect
+    return replace(effect, ids=ids, documents=documents)

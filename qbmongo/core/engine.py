@@ -1,0 +1,566 @@
+"""The engine: a synchronous state machine that is told what happened and says what to do next.
+
+The clients do the IO. A read: `Scope.hit` answers from memory, else `Scope.begin_read` gives a
+Ticket (send it), a Lead (send it, the answer may be kept and shared) or a Join (wait for somebody
+else's), and exactly one of `settle_read` / `fail_read` follows. A write: `begin_write`, then
+`settle_write` / `fail_write`. A fault of ours never fails the caller's call: it is counted, logged
+once, and the call goes to the driver; a fault in effect, stamp or settlement switches the cache off.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+
+from ..records import Effect, ReadOp, WriteOp
+from ..settings import Settings
+from .cache import Cache, Fill
+from .frozen import EXACT_CODEC, Frozen, frozen
+from .keys import key_of
+from .effects import READ_COMMANDS
+from .ledger import Ledger
+from .profile import Profile, ShapeStats
+from .store import Entry
+from .values import canonical
+
+__all__ = ["ALONE", "Engine", "Join", "Lead", "Scope", "Ticket"]
+
+log = logging.getLogger("qbmongo")
+slow_log = logging.getLogger("qbmongo.slow")
+
+MAX_SCOPES = 10_000
+
+
+class _Alone:
+    """What a waiter is given when it must make its own call."""
+
+
+ALONE = _Alone()
+
+
+class Ticket:
+    """A call on its way to the driver."""
+
+    __slots__ = ("address", "op", "place", "scope", "started_s")
+
+    def __init__(self, scope: Scope, op: ReadOp | WriteOp, started_s: float, place: str | None) -> None:
+        self.scope = scope
+        self.op = op
+        self.started_s = started_s
+        self.place = place
+        self.address: Any = None
+
+
+class Lead(Ticket):
+    """A read on its way whose answer may be kept: one sending of a fill.
+
+    send is the private copy that must be sent; seen is the operation time to read after (0: none).
+    """
+
+    __slots__ = ("fill", "generation", "seen", "send")
+
+    def __init__(self, ticket: Ticket, fill: Fill, send: Frozen) -> None:
+        self.scope = ticket.scope
+        self.op = ticket.op
+        self.started_s = ticket.started_s
+        self.place = ticket.place
+        self.address = None
+        self.fill = fill
+        self.generation = fill.generation
+        self.seen = fill.seen
+        self.send = send
+
+
+class Join:
+    """Somebody else's read on its way that answers this one too."""
+
+    __slots__ = ("fill", "ticket")
+
+    def __init__(self, ticket: Ticket, fill: Fill) -> None:
+        self.ticket = ticket
+        self.fill = fill
+
+
+class Scope:
+    """One namespace of one client, with the settings that hold there.
+
+    variant: why reads of this collection object are never cached (its read preference, ...), or
+    None; concern: its read concern level, which is part of the key.
+    """
+
+    __slots__ = (
+        "active",
+        "cache",
+        "concern",
+        "engine",
+        "keep_values",
+        "max_result_bytes",
+        "namespace",
+        "profile",
+        "slow_s",
+        "trust",
+        "ttl_s",
+        "variant",
+    )
+
+    def __init__(
+        self, engine: Engine, namespace: str, variant: str | None, concern: str | None
+    ) -> None:
+        self.engine = engine
+        self.namespace = namespace
+        self.variant = variant
+        self.concern = concern
+        self.resolve()
+
+    def resolve(self) -> None:
+        """Takes the engine's present settings."""
+        engine = self.engine
+        settings = engine.settings.for_namespace(self.namespace)
+        self.profile: Profile | None = engine.profile if settings.profile is not None else None
+        self.slow_s = settings.profile.slow_ms / 1000 if settings.profile is not None else 0.0
+        self.keep_values = settings.profile.keep_values if settings.profile is not None else False
+        cached = settings.cache
+        self.cache: Cache | None = engine.cache if cached is not None else None
+        self.ttl_s = cached.ttl_s if cached is not None else None
+        self.max_result_bytes = cached.max_result_bytes if cached is not None else 0
+        self.trust = (
+            engine.cache.trust(self.namespace.partition(".")[0])
+            if engine.cache is not None and cached is not None and self.variant is None
+            else None
+        )
+        self.active = self.profile is not None or self.cache is not None
+
+    # Reads
+
+    def hit(self, op: ReadOp, codec: CodecOptions[Any], now_s: float) -> Entry | None:
+        """The kept answer, if it may be served now."""
+        trust = self.trust
+        if trust is None:
+            return None
+        if now_s >= trust.lease_until_s and self.ttl_s is None:
+            return None
+        try:
+            entry: Entry | None = self.engine.get_entry(key_of(op, codec))
+        except Exception as error:
+            self.engine.fault("lookup", error)
+            return None
+        if entry is None or now_s >= entry.expires_s:
+            return None
+        return entry
+
+    def served(self, entry: Entry, op: ReadOp, started_s: float, now_s: float, count: int) -> None:
+        """A hit was decoded and is about to be returned: for the statistics."""
+        engine = self.engine
+        engine.hits += 1
+        stats = entry.stats
+        if stats is not None and self.profile is not None:
+            try:
+                stats.hit(now_s - started_s, count, len(entry.data))
+            except Exception as error:
+                engine.fault("profile", error)
+
+    def begin_read(
+        self,
+        op: ReadOp,
+        codec: CodecOptions[Any],
+        now_s: float,
+        *,
+        bypass: str | None = None,
+        share: bool = False,
+        place: str | None = None,
+    ) -> Ticket | Join:
+        """What to do with a read that `hit` did not answer.
+
+        bypass: why this call is not cached (a session, ...), or None. share: the read is consumed
+        in one go by us, so that others may wait for it and it may wait for others.
+        """
+        ticket = Ticket(self, op, now_s, place)
+        cache = self.cache
+        if cache is None:
+            return ticket
+        engine = self.engine
+        try:
+            if cache.off_reason is not None:
+                engine.bypassed[cache.off_reason] += 1
+                return ticket
+            bypass = bypass or self.variant
+            if bypass is not None:
+                engine.bypassed[bypass] += 1
+                return ticket
+            engine.wanted(self.namespace)
+            send = frozen(op, codec)
+            # From the private copy: key, footprint and what is sent are of the same bytes.
+            key = key_of(send.op, EXACT_CODEC)
+            if key is None:
+                engine.bypassed["unencodable"] += 1
+                return ticket
+            ttl_s = self.ttl_s
+            with engine.lock:
+                if share:
+                    flight = cache.flight(key, now_s, ttl=ttl_s is not None)
+                    if flight is not None:
+                        engine.joins += 1
+                        return Join(ticket, flight)
+                fill = cache.begin(
+                    key,
+                    send.op,
+                    now_s,
+                    ttl_s=ttl_s,
+                    max_bytes=self.max_result_bytes,
+                    share=share,
+                )
+            if isinstance(fill, str):
+                engine.bypassed[fill] += 1
+                return ticket
+            engine.misses += 1
+            if self.profile is not None:
+                fill.stats = self.profile.stats_for(op)
+            return Lead(ticket, fill, send)
+        except Exception as error:
+            engine.fault("begin_read", error)
+            return ticket
+
+    def join(self, join: Join, waiter: Any) -> bool:
+        """Puts a waiter on the flight; False if it landed meanwhile (ask again)."""
+        cache = self.cache
+        with self.engine.lock:
+            if cache is None or not join.fill.open:
+                return False
+            cache.join(join.fill, waiter)
+            return True
+
+    def leave(self, join: Join, waiter: Any) -> None:
+        """A waiter gave up."""
+        if self.cache is not None:
+            with self.engine.lock:
+                self.cache.leave(join.fill, waiter)
+
+    def settle_read(
+        self,
+        ticket: Ticket,
+        now_s: float,
+        *,
+        documents: int,
+        size: int,
+        getmores: int = 0,
+        data: bytes | None = None,
+        elapsed_s: float | None = None,
+    ) -> list[Any]:
+        """The driver answered. Returns the waiters, each to be given data (ALONE if that is None).
+
+        documents, size: how many documents of how many bytes in all. data: their BSON, one after
+        another, or None where the answer was not read to its end. elapsed_s: time spent in the
+        driver, where that is not simply from begin to now.
+        """
+        waiters: list[Any] = []
+        if type(ticket) is Lead:
+            waiters = self._settle_fill(ticket, now_s, data)
+        self._record(
+            ticket,
+            now_s,
+            elapsed_s=elapsed_s,
+            documents=documents,
+            size=size,
+            getmores=getmores,
+            failed=False,
+        )
+        return waiters
+
+    def _settle_fill(self, lead: Lead, now_s: float, data: bytes | None) -> list[Any]:
+        engine = self.engine
+        cache = engine.cache
+        if cache is None:
+            return []
+        try:
+            with engine.lock:
+                lead.fill.address = lead.address
+                if data is None:
+                    return cache.abandon(lead.fill, lead.generation)
+                ids = ids_of(lead.fill, data) if cache.off_reason is None else None
+                return cache.settle(lead.fill, lead.generation, data, ids, now_s)
+        except Exception as error:
+            engine.cache_fault("settle_read", error)
+            return _give_up(lead.fill)
+
+    def fail_read(self, ticket: Ticket, now_s: float, *, elapsed_s: float | None = None) -> list[Any]:
+        """The driver raised, or the read was given up. Returns the waiters, who go on alone."""
+        waiters: list[Any] = []
+        if type(ticket) is Lead:
+            waiters = self._settle_fill(ticket, now_s, None)
+        self._record(
+            ticket, now_s, elapsed_s=elapsed_s, documents=0, size=0, getmores=0, failed=True
+        )
+        return waiters
+
+    def cancel_read(self, ticket: Ticket) -> tuple[Any, Lead] | None:
+        """The caller of a read was cancelled: a waiter, and the lead it takes over, if one waits."""
+        if type(ticket) is not Lead:
+            return None
+        engine = self.engine
+        cache = engine.cache
+        if cache is None:
+            return None
+        try:
+            with engine.lock:
+                waiter = cache.hand_over(ticket.fill, ticket.generation)
+        except Exception as error:
+            engine.cache_fault("cancel_read", error)
+            return None
+        return None if waiter is None else (waiter, Lead(ticket, ticket.fill, ticket.send))
+
+    # Writes
+
+    def begin_write(self, op: WriteOp, now_s: float, place: str | None = None) -> Ticket:
+        """What to do with a write: send it as it is."""
+        return Ticket(self, op, now_s, place)
+
+    def settle_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
+        """The driver answered a write that changed so many documents."""
+        self._record(
+            ticket, now_s, elapsed_s=None, documents=documents, size=0, getmores=0, failed=False
+        )
+
+    def fail_write(self, ticket: Ticket, now_s: float) -> None:
+        """The driver raised on a write."""
+        self._record(ticket, now_s, elapsed_s=None, documents=0, size=0, getmores=0, failed=True)
+
+    def _record(
+        self,
+        ticket: Ticket,
+        now_s: float,
+        *,
+        elapsed_s: float | None,
+        documents: int,
+        size: int,
+        getmores: int,
+        failed: bool,
+    ) -> None:
+        profile = self.profile
+        if profile is None:
+            return
+        engine = self.engine
+        try:
+            if elapsed_s is None:
+                elapsed_s = now_s - ticket.started_s
+            line = profile.record(
+                ticket.op,
+                elapsed_s,
+                documents,
+                size,
+                getmores,
+                failed,
+                now_s + engine.wall_offset_s,
+                ticket.place,
+                self.slow_s,
+                self.keep_values,
+            )
+            if line is not None:
+                slow_log.warning("%s", line)
+        except Exception as error:
+            engine.fault("profile", error)
+
+
+def _give_up(fill: Fill) -> list[Any]:
+    """Closes a flight whose settlement failed; its waiters must not wait for ever."""
+    fill.open = False
+    waiters, fill.waiters = fill.waiters, []
+    return waiters
+
+
+def ids_of(fill: Fill, data: bytes) -> list[Hashable] | None:
+    """Canonical `_id`s of every document of an answer; None where it does not carry them.
+
+    Only a find's documents carry the `_id` they are computed from, and only where the projection
+    leaves it as it is.
+    """
+    op = fill.op
+    if op.kind not in ("find", "find_one"):
+        return None
+    projection = op.projection
+    if projection is not None and "_id" in projection:
+        kept = projection["_id"]
+        if isinstance(kept, (dict, str)) or not kept:
+            return None
+    try:
+        return [canonical(document["_id"]) for document in bson.decode_all(data, EXACT_CODEC)]
+    except (KeyError, TypeError):
+        return None
+
+
+class Engine:
+    """Everything qbmongo keeps for one client. Holds no client, so that it keeps none alive.
+
+    lock: a threading.Lock, or a context manager that does nothing where one thread runs all.
+    wall_offset_s: what turns the clients' monotonic seconds into seconds since the epoch.
+    mutable_ok: whether what a started command's plain dicts hold is surely what was sent (nobody
+        else can run between encoding and event).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        lock: Any,
+        wall_offset_s: float,
+        profile: Profile | None,
+        cache: Cache | None,
+        mutable_ok: bool,
+    ) -> None:
+        self.settings = settings
+        self.lock = lock
+        self.wall_offset_s = wall_offset_s
+        self.profile = profile
+        self.cache = cache
+        self.ledger = Ledger()
+        self.mutable_ok = mutable_ok
+        self.get_entry: Callable[[Hashable], Entry | None] = (
+            cache.store.get if cache is not None else lambda key: None
+        )
+        self.hits = 0
+        self.misses = 0
+        self.joins = 0
+        self.bypassed: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.want: Callable[[str], None] | None = None
+        self._wanted: set[str] = set()
+        self._scopes: dict[tuple[str, str | None, str | None], Scope] = {}
+
+    def scope(self, namespace: str, variant: str | None = None, concern: str | None = None) -> Scope:
+        """The scope of a namespace, for collection objects with these read options."""
+        key = (namespace, variant, concern)
+        scope = self._scopes.get(key)
+        if scope is None:
+            if len(self._scopes) >= MAX_SCOPES:
+                # Collection objects keep theirs; only later changes of settings miss them.
+                self._scopes.clear()
+            scope = self._scopes[key] = Scope(self, namespace, variant, concern)
+        return scope
+
+    def configure(self, settings: Settings) -> None:
+        """Puts other settings into force, for existing collection objects too."""
+        self.settings = settings
+        for scope in list(self._scopes.values()):
+            scope.resolve()
+
+    def wanted(self, namespace: str) -> None:
+        """A read of this namespace could be cached: see that its database is watched."""
+        database = namespace.partition(".")[0]
+        if database not in self._wanted and self.want is not None:
+            self._wanted.add(database)
+            self.want(database)
+
+    # Faults of ours
+
+    def fault(self, where: str, error: BaseException) -> None:
+        """Counts a fault of ours and logs the first of its kind."""
+        self.faults[where] += 1
+        if self.faults[where] == 1:
+            log.error("qbmongo: fault in %s; the call went to the driver", where, exc_info=error)
+
+    def cache_fault(self, where: str, error: BaseException) -> None:
+        """A fault after which the cache can no longer be believed: cleared and switched off."""
+        self.fault(where, error)
+        if self.cache is not None:
+            with self.lock:
+                self.cache.switch_off("fault")
+
+    # What the command listener tells
+
+    def command_started(
+        self, key: Hashable, name: str, database: str, command: Mapping[str, Any]
+    ) -> None:
+        """A command is on the wire; its effects are open from now on."""
+        if self.cache is None or name in READ_COMMANDS:
+            return
+        try:
+            with self.lock:
+                self.ledger.started(key, name, database, command, mutable_ok=self.mutable_ok)
+        except Exception as error:
+            self.cache_fault("command_started", error)
+
+    def command_succeeded(
+        self, key: Hashable, name: str, reply: Mapping[str, Any], address: Any, now_s: float
+    ) -> None:
+        """A command was answered: its effects close."""
+        cache = self.cache
+        if cache is None:
+            return
+        try:
+            time = reply.get("operationTime")
+            with self.lock:
+                if time is not None:
+                    cache.observed(address, time.time << 32 | time.inc)
+                if name not in READ_COMMANDS:
+                    self._close(self.ledger.succeeded(key, reply), now_s)
+        except Exception as error:
+            self.cache_fault("command_succeeded", error)
+
+    def command_failed(
+        self, key: Hashable, name: str, failure: Mapping[str, Any], now_s: float
+    ) -> None:
+        """A command failed: its effects close exactly as those of one that succeeded."""
+        if self.cache is None or name in READ_COMMANDS:
+            return
+        try:
+            with self.lock:
+                self._close(self.ledger.failed(key, failure), now_s)
+        except Exception as error:
+            self.cache_fault("command_failed", error)
+
+    def abandoned(self, keys: Iterable[Hashable], now_s: float) -> None:
+        """Commands that were started and had no event when their call ended: outcome unknown."""
+        try:
+            with self.lock:
+                for key in keys:
+                    self._close(self.ledger.abandoned(key), now_s)
+        except Exception as error:
+            self.cache_fault("abandoned", error)
+
+    def _close(self, closed: Any, now_s: float) -> None:
+        cache = self.cache
+        if cache is None or not closed.effects:
+            return
+        if closed.unknown:
+            cache.close_unknown(closed.effects, now_s)
+        else:
+            cache.close(closed.effects)
+
+    # What the watcher tells (the sink of coherence)
+
+    def stream_event(self, database: str, effects: tuple[Effect, ...], time: Any) -> None:
+        """Effects of a change-stream event at an operation time."""
+        if self.cache is not None:
+            with self.lock:
+                self.cache.event(database, effects, time.time << 32 | time.inc)
+
+    def stream_lease(self, database: str, primary: Any, start_s: float) -> None:
+        """A probe that began at start_s succeeded."""
+        if self.cache is not None:
+            with self.lock:
+                self.cache.lease(database, primary, start_s)
+
+    def stream_lost(self, database: str | None, reason: str) -> None:
+        """The stream of a database (None: all) may have missed something."""
+        if self.cache is not None:
+            with self.lock:
+                self.cache.lost(database, reason)
+
+    def primary_changed(self) -> None:
+        """The primary is another one, or the same in another term."""
+        try:
+            if self.cache is not None:
+                with self.lock:
+                    self.cache.primary_changed()
+        except Exception as error:
+            self.cache_fault("primary_changed", error)
+
+    def clear(self) -> None:
+        """Forgets every kept answer."""
+        if self.cache is not None:
+            with self.lock:
+                self.cache.clear("user")

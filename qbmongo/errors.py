@@ -1,0 +1,27 @@
+"""Errors of our own misuse. Driver and server errors pass through untouched, same object.
+
+QbError
+├── SettingsError (ValueError)      a setting that cannot be; names the field, the value, what is allowed
+├── ProfileFileError (ValueError)   a profile file that cannot be read; names the file and the field
+└── QbTimeoutError (TimeoutError)   caught_up() or flush() did not finish in the time given
+"""
+
+from __future__ import annotations
+
+__all__ = ["ProfileFileError", "QbError", "QbTimeoutError", "SettingsError"]
+
+
+class QbError(Exception):
+    """Base of every error raised by qbmongo itself."""
+
+
+class SettingsError(QbError, ValueError):
+    """A setting that cannot be. The message names the field, the value and what is allowed."""
+
+
+class ProfileFileError(QbError, ValueError):
+    """A profile file that cannot be read. The message names the file and the field."""
+
+
+class QbTimeoutError(QbError, TimeoutError):
+    """Something that was waited for did not happen in the time given."""
