@@ -63,7 +63,7 @@ _UUID_REPRESENTATIONS = (
 
 
 def canonical(value: Any) -> Hashable:
-    """The canonical form of a BSON value: two forms are equal iff the server calls the values equal.
+    """The canonical form of a BSON value: forms are equal iff the server calls the values equal.
 
     Args:
         value: any Python value that the driver encodes as BSON, as the program gave it or as it was
@@ -398,6 +398,7 @@ _TYPE_ORDERS: dict[type, int] = {
     tuple: _ARRAY_ORDER,
     bytes: 30,
     Binary: 30,
+    UUID: 30,
     ObjectId: 35,
     datetime: 45,
     DatetimeMS: 45,
