@@ -1,8 +1,8 @@
 """Filter -> filter key: paths and operators, each value replaced by its type class.
 
-The grammar of a key is in `core.shapes`. Type classes are as fine as an index cares: "regex_prefix" is
-a pattern that gives an index bounds, "null" may miss a sparse or partial index, and arrays and documents
-compare as a whole.
+The grammar of a key is in `core.shapes`. Type classes are as fine as an index cares: "regex_prefix"
+is a pattern that gives an index bounds, "null" may miss a sparse or partial index, and arrays and
+documents compare as a whole.
 """
 
 from __future__ import annotations
@@ -165,6 +165,8 @@ def size_class(count: int) -> str:
 
 def filter_key(filter: Any, room: Room, depth: int = 0) -> FilterKey:
     """The key of a filter; of whatever else the caller gave, that it is invalid."""
+    if filter is None:
+        return ()
     if not isinstance(filter, DOCUMENT):
         return (INVALID, type_class(filter))
     if depth > MAX_DEPTH:

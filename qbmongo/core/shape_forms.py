@@ -1,7 +1,7 @@
 """Shape key -> JSON form -> one line of text.
 
-The JSON form is what a profile file holds and what index candidates are computed from; docs/profile.md
-gives its schema. Everything here runs once per shape and report, never per call.
+The JSON form is what a profile file holds and what index candidates are computed from;
+docs/profile.md gives its schema. Everything here runs once per shape and report, never per call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Operation -> shape key: what is asked, with every value blanked.
 
-A key is nested tuples and frozensets of strings and small integers. It is hashable, equal for equal
-shapes, holds no value of the caller's and never keeps one alive. `core.shape_forms` turns a key into
-the readable and the JSON form, so that a known shape costs its key and one lookup alone.
+A key is nested tuples and frozensets of strings and small integers. It is hashable, equal for
+equal shapes, holds no value of the caller's and never keeps one alive. `core.shape_forms` turns a
+key into the readable and the JSON form, so that a known shape costs its key and one lookup alone.
 
     key     = (namespace, operation, filter, rest)
     filter  = (path, predicate, path, predicate, ...) ordered by path; None: the operation has none
@@ -13,9 +13,9 @@ argument is a type class or one of ("list", size class, type classes), ("filter"
 ("operators", operators), ("branches", filters), ("expression", operators and field paths).
 Logical operators stand in place of a path; `$and` is dissolved into the conjunction around it.
 
-A shape is bounded whatever the caller sends: at most `shape_filters.MAX_NODES` parts are read, names
-are cut at MAX_NAME characters, and what lies beyond shows as the path "$more". What cannot be read is
-a shape of its own (the path "$invalid"). Nothing here raises.
+A shape is bounded whatever the caller sends: at most `shape_filters.MAX_NODES` parts are read,
+names are cut at MAX_NAME characters, and what lies beyond shows as the path "$more". What cannot be
+read is a shape of its own (the path "$invalid"). Nothing here raises.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def read_shape(op: ReadOp) -> ShapeKey:
                             return (op.namespace, op.kind, (path, known, path_2, known_2), None)
                         return (op.namespace, op.kind, (path_2, known_2, path, known), None)
         return _read_shape(op)
-    except Exception:  # noqa: BLE001
+    except Exception:
         return (str(op.namespace), str(op.kind), (INVALID, "other"), None)
 
 
@@ -128,7 +128,7 @@ def _read_shape(op: ReadOp) -> ShapeKey:
     if op.pipeline is not None:
         rest.append(("pipeline", pipeline_key(op.pipeline, room)))
     else:
-        filter = () if op.filter is None else filter_key(op.filter, room)
+        filter = filter_key(op.filter, room)
     return (op.namespace, op.kind, filter, tuple(rest) or None)
 
 
@@ -155,7 +155,7 @@ def write_shape(op: WriteOp) -> ShapeKey:
             rest.append(("update", _update_key(op.document)))
         filter = None if op.filter is None else filter_key(op.filter, room)
         return (op.namespace, kind, filter, tuple(rest) or None)
-    except Exception:  # noqa: BLE001
+    except Exception:
         return (str(op.namespace), str(op.kind), (INVALID, "other"), None)
 
 
@@ -166,9 +166,11 @@ def _add_options(options: Mapping[str, Any], rest: list[tuple[str, Hashable]]) -
     hint = options.get("hint")
     if hint is not None:
         rest.append(("hint", name_of(hint) if isinstance(hint, str) else sort_key(hint)))
-    for bound in ("min", "max"):
-        if options.get(bound):
-            rest.append((bound, tuple(path for path, _ in sort_key(options[bound]))))
+    rest.extend(
+        (bound, tuple(path for path, _ in sort_key(options[bound])))
+        for bound in ("min", "max")
+        if options.get(bound)
+    )
     if options.get("upsert"):
         rest.append(("upsert", 1))
 
