@@ -20,10 +20,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from qbmongo.core.shape_forms import OTHER_FORM, Form, shape_form, shape_text
-from qbmongo.core.shapes import ShapeKey, read_shape, write_shape
-from qbmongo.core.slow_values import values_text
-from qbmongo.records import ReadOp, WriteOp
+from ..records import ReadOp, WriteOp
+from .shape_forms import OTHER_FORM, Form, shape_form, shape_text
+from .shapes import ShapeKey, read_shape, write_shape
+from .slow_values import values_text
 
 FOLD_ROWS = 32
 RANKS = (0.5, 0.95, 0.99)

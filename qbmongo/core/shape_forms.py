@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qbmongo.core.shapes import ShapeKey
+from .shapes import ShapeKey
 
 Form = dict[str, Any]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qbmongo.core.shape_filters import (
+from .shape_filters import (
     DOCUMENT,
     INVALID,
     MAX_DEPTH,

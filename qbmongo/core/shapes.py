@@ -23,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from qbmongo.core.shape_filters import (
+from ..records import ReadOp, WriteOp
+from .shape_filters import (
     DOCUMENT,
     INVALID,
     MAX_BRANCHES,
@@ -35,8 +36,7 @@ from qbmongo.core.shape_filters import (
     projection_key,
     sort_key,
 )
-from qbmongo.core.shape_pipelines import pipeline_key
-from qbmongo.records import ReadOp, WriteOp
+from .shape_pipelines import pipeline_key
 
 ShapeKey = tuple[str, str, Any, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bson import Regex, json_util
 
-from qbmongo.records import ReadOp, WriteOp
+from ..records import ReadOp, WriteOp
 
 MAX_TEXT = 1_000  # characters
 _MAX_ITEMS = 20
