@@ -1,0 +1,564 @@
+"""What the watcher sends next, and what follows from the answers. No sockets, clock or asyncio.
+
+One client, one connection, one command at a time, any number of databases with a change stream
+each. A runner asks step(), executes the request (or sleeps), and answers with reply() or failed().
+
+A lease is granted by a probe, in this order, all on one primary:
+    1. the instant s is noted;
+    2. hello on the primary gives its identity and its operation time T;
+    3. a majority read with afterClusterTime T returns: T can no longer be rolled back, and no
+       write before T is still missing from the oplog;
+    4. a getMore of the database's stream that was sent after that comes back empty, or with an
+       event later than T.
+Then the stream has shown everything up to T, and the lease runs from s. One hello and one majority
+read serve every stream that was open before them. Whatever breaks the chain (a failure, another
+primary, a stream that had to be opened again) starts it anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bson.datetime_ms import DatetimeMS
+from bson.timestamp import Timestamp
+
+from qbmongo.coherence.records import (
+    Failure,
+    Limits,
+    Primary,
+    Reply,
+    Request,
+    Sink,
+    Sleep,
+    WatcherState,
+    WatcherStats,
+)
+from qbmongo.coherence.stream import Position, Stream, change_event
+from qbmongo.records import Effect
+
+EffectsOf = Callable[[Mapping[str, Any]], tuple[Effect, ...]]
+
+# An error after which a stream resumes from its token. Source: the change streams specification,
+# "Resumable Error", with 50 (a getMore's own time limit) beside 262.
+_RESUMABLE = frozenset(
+    (6, 7, 43, 50, 63, 89, 91, 133, 150, 189, 234, 262, 9001, 10107, 11600, 11602, 13388, 13435)
+) | {13436}
+_RESUMABLE_LABEL = "ResumableChangeStreamError"
+# The server is no primary, or is about to stop: whoever answers next must be asked who it is.
+_NOT_PRIMARY = frozenset((91, 189, 10058, 10107, 11600, 11602, 13435, 13436))
+_UNAUTHORIZED = 13
+_ONLY_ON_REPLICA_SETS = 40573
+# Events of index builds and collMod came with MongoDB 6.0; facts of a namespace depend on them.
+_WIRE_VERSION_6_0 = 17
+# Names no real collection: the read only has to wait for its read concern.
+_PROBED_COLLECTION = "qbmongo.lease"
+_CONFIRM_AWAIT_S = 0.001
+_LEAST_AWAIT_S = 0.005
+_RETRY_S = 0.05
+_MOST_RETRY_S = 2.0
+_REFUSED_RETRY_S = 30.0
+
+
+@dataclass(slots=True)
+class _Probe:
+    """A probe under way; time and primary are unknown until hello returns."""
+
+    round: int
+    start_s: float
+    time: Timestamp | None = None
+    primary: Primary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """The request in flight. stream is None for hello."""
+
+    kind: Literal["hello", "majority", "open", "more", "kill"]
+    stream: Stream | None = None
+    database: str = ""
+
+
+class Plan:
+    """The watcher of one client as a state machine.
+
+    Args:
+        sink: the cache; called from within watch(), reply(), failed() and step().
+        effects_of: a change event as the manual describes it -> its effects.
+        limits: durations and sizes.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        effects_of: EffectsOf,
+        limits: Limits | None = None,
+    ) -> None:
+        self._sink = sink
+        self._effects_of = effects_of
+        self._limits = limits or Limits()
+        # Replaced, never changed in place: snapshot() and `databases` are read by other threads.
+        self._streams: dict[str, Stream] = {}
+        self._sent: _Sent | None = None
+        self._probe: _Probe | None = None
+        self._round = 0
+        self._wanted_round = 0
+        self._next_probe_s = -math.inf
+        self._is_idle = False
+        self._primary: Primary | None = None
+        self._is_connected = False
+        self._blocked_until_s = -math.inf
+        self._retries = 0
+        self._to_kill: list[tuple[str, tuple[int, str]]] = []
+        self._server_clock_offset_s: float | None = None
+        self._state: WatcherState = "idle"
+        self._reason = ""
+        self._commands = 0
+        self._failures = 0
+        self._probes = 0
+
+    # What the runner is told to do.
+
+    @property
+    def databases(self) -> Mapping[str, Any]:
+        """The watched databases by name; to be read only."""
+        return self._streams
+
+    def watch(self, database: str, now_s: float) -> None:
+        """Watch a database too. Harmless when it is watched already: it counts as a use."""
+        stream = self._streams.get(database)
+        if stream is None:
+            stream = Stream(database, self._limits, now_s)
+            self._streams = {**self._streams, database: stream}
+            # What was cached of it under an earlier stream, if any, was not watched since.
+            self._sink.lost(database, "opening")
+            if self._state == "unsupported":
+                self._unavailable(stream, "unsupported", self._reason, self._blocked_until_s)
+            elif self._state == "idle":
+                self._state = "connecting"
+        stream.used_s = now_s
+        if self._is_idle:
+            self._next_probe_s = now_s
+
+    def catch_up(self) -> int:
+        """Ask for a probe that begins after this call; the ticket is for is_caught_up()."""
+        self._wanted_round = self._round + 1
+        return self._wanted_round
+
+    def is_caught_up(self, ticket: int) -> bool:
+        """Whether every database that is watched has had a lease from that probe or a later one.
+
+        Databases that cannot be watched are not waited for: nothing of them is cached.
+        """
+        return all(
+            stream.lease_round >= ticket for stream in self._streams.values() if stream.is_wanted
+        )
+
+    def step(self, now_s: float) -> Request | Sleep:
+        """What to do now. After a Request, exactly one of reply() and failed() must follow."""
+        assert self._sent is None
+        if now_s < self._blocked_until_s:
+            return Sleep(self._blocked_until_s)
+        if self._state == "unsupported":
+            self._retry_all(now_s)
+        if not self._streams:
+            return Sleep(math.inf)
+        if not self._is_connected:
+            return self._start_probe(now_s)
+        request = (
+            self._majority_read()
+            or self._confirm()
+            or self._kill()
+            or self._open(now_s)
+            or self._due_probe(now_s)
+            or self._poll(now_s)
+        )
+        return request or Sleep(self._next_instant_s())
+
+    def farewell(self) -> list[Request]:
+        """killCursors for all that is open, to be sent (if it can be) when the watcher closes."""
+        for stream in self._streams.values():
+            self._drop_cursor(stream)
+        requests = []
+        while request := self._kill():
+            requests.append(request)
+        self._sent = None
+        return requests
+
+    def ended(self, state: Literal["fault", "closed"], reason: str) -> None:
+        """Nothing is sent any more; a fault voids what was trusted."""
+        self._state, self._reason = state, reason
+        if state == "fault":
+            self._sink.lost(None, "fault")
+
+    def snapshot(self, now_s: float) -> WatcherStats:
+        """The statistics. May be called from another thread."""
+        return WatcherStats(
+            state=self._state,
+            reason=self._reason,
+            primary=self._primary,
+            commands=self._commands,
+            failures=self._failures,
+            probes=self._probes,
+            databases=tuple(stream.stats(now_s) for stream in self._streams.values()),
+        )
+
+    # What the runner reports.
+
+    def reply(self, now_s: float, reply: Reply, primary: Primary) -> None:
+        """The request in flight succeeded.
+
+        Args:
+            now_s: the present instant.
+            reply: the server's reply document.
+            primary: who sent it, with the election that the driver knows of.
+        """
+        sent = self._take_sent()
+        if sent.kind == "hello":
+            self._hello(now_s, reply, primary.address)
+            return
+        if self._is_another(primary):
+            self._changed(now_s)
+            return
+        self._retries = 0
+        if sent.kind == "majority":
+            self._majority_reached()
+        elif sent.kind == "open":
+            assert sent.stream is not None
+            sent.stream.opened(reply["cursor"], now_s)
+            self._next_probe_s = now_s
+            self._events(sent.stream, reply["cursor"], "firstBatch", now_s)
+        elif sent.kind == "more":
+            assert sent.stream is not None
+            self._more(sent.stream, reply["cursor"], now_s)
+
+    def failed(self, now_s: float, failure: Failure) -> None:
+        """The request in flight failed, or its outcome is unknown."""
+        sent = self._take_sent()
+        self._failures += 1
+        self._drop_probes()
+        stream = sent.stream
+        if stream is not None and sent.kind in ("open", "more"):
+            # A getMore without an answer may have advanced its cursor: only the token is sure.
+            self._drop_cursor(stream)
+        if failure.kind == "network" or failure.code in _NOT_PRIMARY:
+            self._disconnected(now_s, failure.message)
+        elif sent.kind == "hello":
+            self._disconnected(now_s, failure.message, _REFUSED_RETRY_S)
+        elif stream is not None and failure.code == _UNAUTHORIZED:
+            reason = f"not authorized to watch database {stream.database}: {failure.message}"
+            self._give_up(stream, "forbidden", reason, now_s + self._limits.forbidden_retry_s)
+        elif failure.code == _ONLY_ON_REPLICA_SETS:
+            self._unsupported(now_s, "change streams need a replica set")
+        elif stream is not None and sent.kind in ("open", "more"):
+            self._stream_failed(stream, sent.kind == "open", failure, now_s)
+        elif sent.kind == "majority":
+            self._reason = f"no majority read: {failure.message}"
+
+    # The connection.
+
+    def _hello(self, now_s: float, reply: Reply, address: Any) -> None:
+        probe = self._probe
+        assert probe is not None
+        if reply.get("msg") == "isdbgrid":
+            self._unsupported(now_s, "a sharded cluster is not watched")
+            return
+        if "setName" not in reply or "operationTime" not in reply:
+            self._unsupported(now_s, "change streams need a replica set")
+            return
+        if int(reply.get("maxWireVersion", 0)) < _WIRE_VERSION_6_0:
+            self._unsupported(now_s, "change streams with index and collection events need 6.0")
+            return
+        if not reply.get("isWritablePrimary"):
+            self._disconnected(now_s, "the server that answers is no primary")
+            return
+        primary = Primary(address, reply.get("electionId"))
+        if self._primary is not None and primary != self._primary:
+            self._changed(now_s)
+        self._primary = primary
+        self._is_connected = True
+        self._retries = 0
+        self._state, self._reason = "running", ""
+        local_time = reply.get("localTime")
+        if isinstance(local_time, DatetimeMS):
+            self._server_clock_offset_s = int(local_time) / 1000 - now_s
+        if self._probe is not None:
+            probe.time, probe.primary = reply["operationTime"], primary
+
+    def _is_another(self, primary: Primary) -> bool:
+        """Another server, or a later election than the last hello knew of."""
+        known = self._primary
+        if known is None or primary.address != known.address:
+            return True
+        return (
+            primary.election_id is not None
+            and known.election_id is not None
+            and primary.election_id > known.election_id
+        )
+
+    def _changed(self, now_s: float) -> None:
+        """Another primary: what the last one applied may have been rolled back."""
+        self._sink.lost(None, "primary changed")
+        self._primary = None
+        self._is_connected = False
+        self._to_kill.clear()
+        self._drop_probes()
+        for stream in self._streams.values():
+            if stream.is_wanted:
+                stream.take_cursor()
+                self._reopen(stream, "primary changed", now_s)
+
+    def _disconnected(self, now_s: float, reason: str, least_s: float = 0.0) -> None:
+        """Streams keep their tokens and cursors; who answers next must say who it is."""
+        self._is_connected = False
+        self._drop_probes()
+        self._state, self._reason = "unreachable", reason
+        delay_s = min(_RETRY_S * 2**self._retries, _MOST_RETRY_S) if self._retries else 0.0
+        self._retries = min(self._retries + 1, 16)
+        self._blocked_until_s = now_s + max(delay_s, least_s)
+
+    def _unsupported(self, now_s: float, reason: str) -> None:
+        self._drop_probes()
+        self._is_connected = False
+        self._state, self._reason = "unsupported", reason
+        self._blocked_until_s = now_s + self._limits.forbidden_retry_s
+        for stream in self._streams.values():
+            stream.take_cursor()
+            self._give_up(stream, "unsupported", reason, self._blocked_until_s)
+
+    def _retry_all(self, now_s: float) -> None:
+        self._state = "connecting"
+        for stream in self._streams.values():
+            stream.state, stream.due_s = "opening", now_s
+
+    # Probes.
+
+    def _start_probe(self, now_s: float) -> Request:
+        self._round += 1
+        self._probe = _Probe(self._round, now_s)
+        self._next_probe_s = now_s + self._limits.probe_period_s
+        return self._send(_Sent("hello"), "admin", {"hello": 1})
+
+    def _due_probe(self, now_s: float) -> Request | None:
+        """A probe, if it is time, somebody reads from the cache, and a stream is open for it."""
+        if not any(stream.cursor for stream in self._streams.values()):
+            return None
+        if self._wanted_round > self._round:
+            return self._start_probe(now_s)
+        if now_s < self._next_probe_s:
+            return None
+        self._note_use(now_s)
+        last_used_s = max((stream.used_s for stream in self._streams.values()), default=-math.inf)
+        is_unused = now_s - last_used_s >= self._limits.idle_after_s
+        self._is_idle = is_unused and self.is_caught_up(self._wanted_round)
+        if not self._is_idle:
+            return self._start_probe(now_s)
+        self._next_probe_s = now_s + self._limits.probe_period_s
+        return None
+
+    def _note_use(self, now_s: float) -> None:
+        for database, stream in self._streams.items():
+            if self._sink.in_use(database):
+                stream.used_s = now_s
+        forgotten = [
+            stream
+            for stream in self._streams.values()
+            if now_s - stream.used_s >= self._limits.forget_after_s
+        ]
+        for stream in forgotten:
+            self._drop_cursor(stream)
+            self._sink.lost(stream.database, "not used")
+        if forgotten:
+            self._streams = {
+                name: stream for name, stream in self._streams.items() if stream not in forgotten
+            }
+
+    def _majority_read(self) -> Request | None:
+        probe = self._probe
+        if probe is None or probe.time is None:
+            return None
+        for stream in self._streams.values():
+            if stream.cursor is not None and stream.opened_s <= probe.start_s:
+                command = {
+                    "find": _PROBED_COLLECTION,
+                    "filter": {},
+                    "projection": {"_id": 1},
+                    "limit": 1,
+                    "singleBatch": True,
+                    "readConcern": {"level": "majority", "afterClusterTime": probe.time},
+                    "maxTimeMS": max(1, int(self._limits.lease_s * 500)),
+                }
+                return self._send(_Sent("majority", stream), stream.database, command)
+        self._probe = None
+        return None
+
+    def _majority_reached(self) -> None:
+        probe, self._probe = self._probe, None
+        assert probe is not None
+        assert probe.time is not None
+        assert probe.primary is not None
+        self._probes += 1
+        self._reason = ""
+        position = Position(probe.round, probe.start_s, probe.time, probe.primary)
+        for stream in self._streams.values():
+            if stream.cursor is not None and stream.opened_s <= probe.start_s:
+                stream.positions.append(position)
+
+    def _drop_probes(self) -> None:
+        self._probe = None
+        for stream in self._streams.values():
+            stream.positions.clear()
+
+    # Streams.
+
+    def _confirm(self) -> Request | None:
+        waiting = [s for s in self._streams.values() if s.cursor is not None and s.positions]
+        if not waiting:
+            return None
+        stream = min(waiting, key=lambda s: s.polled_s)
+        return self._send_more(stream, _CONFIRM_AWAIT_S)
+
+    def _poll(self, now_s: float) -> Request | None:
+        is_open = [s for s in self._streams.values() if s.cursor is not None]
+        ready = [s for s in is_open if s.due_s <= now_s]
+        if not ready:
+            return None
+        stream = min(ready, key=lambda s: s.polled_s)
+        others_s = min((s.due_s for s in self._streams.values() if s.due_s > now_s), default=now_s)
+        round_s = self._limits.probe_period_s if self._is_idle else self._limits.await_s
+        await_s = max(round_s / len(is_open), _LEAST_AWAIT_S)
+        if others_s > now_s:
+            await_s = min(await_s, others_s - now_s)
+        return self._send_more(stream, min(await_s, max(0.0, self._next_probe_s - now_s)))
+
+    def _send_more(self, stream: Stream, await_s: float) -> Request:
+        return self._send(_Sent("more", stream), stream.database, stream.more_command(await_s))
+
+    def _open(self, now_s: float) -> Request | None:
+        for stream in self._streams.values():
+            if stream.cursor is None and stream.due_s <= now_s:
+                if not stream.is_wanted:
+                    stream.state = "opening"
+                return self._send(_Sent("open", stream), stream.database, stream.open_command())
+        return None
+
+    def _more(self, stream: Stream, cursor: Mapping[str, Any], now_s: float) -> None:
+        batch = cursor.get("nextBatch") or ()
+        stream.polled_s = now_s
+        stream.advance(cursor, batch)
+        if not self._events(stream, cursor, "nextBatch", now_s):
+            return
+        if stream.cursor is None:
+            # The server closed it without an invalidate: what it has shown is not known.
+            stream.positions.clear()
+            return
+        if batch:
+            stream.due_s = now_s + self._limits.pace_s
+        position = stream.shown(batch[-1]["clusterTime"] if batch else None, now_s)
+        if position is not None:
+            stream.state = "trusted"
+            stream.lease_start_s = position.start_s
+            stream.lease_round = position.round
+            self._sink.lease(stream.database, position.primary, position.start_s)
+
+    def _events(
+        self, stream: Stream, cursor: Mapping[str, Any], batch_name: str, now_s: float
+    ) -> bool:
+        """Tell the sink a batch; whether the stream goes on."""
+        batch = cursor.get(batch_name) or ()
+        if not batch:
+            return True
+        for raw in batch:
+            if raw["operationType"] == "invalidate":
+                self._gap(stream, "database dropped or renamed", now_s)
+                return False
+            event = change_event(raw)
+            self._sink.event(stream.database, self._effects_of(event), raw["clusterTime"])
+        wall_time = batch[-1].get("wallTime")
+        if isinstance(wall_time, DatetimeMS) and self._server_clock_offset_s is not None:
+            lag_s = now_s + self._server_clock_offset_s - int(wall_time) / 1000
+            stream.lag_s = max(0.0, lag_s)
+        if stream.is_flooded(len(batch), now_s):
+            self._drop_cursor(stream)
+            reason = f"more than {self._limits.max_events_per_s} events a second"
+            self._give_up(stream, "too_many_events", reason, now_s + self._limits.flood_retry_s)
+            return False
+        return True
+
+    def _stream_failed(self, stream: Stream, is_open: bool, failure: Failure, now_s: float) -> None:
+        is_resumable = failure.kind == "command" and (
+            failure.code in _RESUMABLE or _RESUMABLE_LABEL in failure.labels
+        )
+        if is_resumable:
+            # At once the first time, then more slowly.
+            stream.due_s = now_s + (min(_RETRY_S * 2**stream.retries, _MOST_RETRY_S) - _RETRY_S)
+            stream.retries = min(stream.retries + 1, 16)
+        elif is_open and stream.token is None:
+            reason = f"database {stream.database} cannot be watched: {failure.message}"
+            self._give_up(stream, "unsupported", reason, now_s + self._limits.forbidden_retry_s)
+        else:
+            self._gap(stream, failure.message, now_s)
+
+    def _gap(self, stream: Stream, reason: str, now_s: float) -> None:
+        """Events may have been missed: trust ends, and the stream opens anew."""
+        self._drop_cursor(stream)
+        self._sink.lost(stream.database, reason)
+        self._reopen(stream, reason, now_s)
+
+    def _reopen(self, stream: Stream, reason: str, now_s: float) -> None:
+        stream.forget()
+        stream.gaps += 1
+        stream.state, stream.reason, stream.due_s = "opening", reason, now_s
+
+    def _give_up(
+        self,
+        stream: Stream,
+        state: Literal["forbidden", "unsupported", "too_many_events"],
+        reason: str,
+        until_s: float,
+    ) -> None:
+        self._sink.lost(stream.database, reason)
+        self._unavailable(stream, state, reason, until_s)
+
+    def _unavailable(
+        self,
+        stream: Stream,
+        state: Literal["forbidden", "unsupported", "too_many_events"],
+        reason: str,
+        until_s: float,
+    ) -> None:
+        stream.forget()
+        stream.state, stream.reason, stream.due_s = state, reason, until_s
+        self._sink.unavailable(stream.database, reason)
+
+    # Requests.
+
+    def _drop_cursor(self, stream: Stream) -> None:
+        cursor = stream.take_cursor()
+        if cursor is not None:
+            self._to_kill.append((stream.database, cursor))
+
+    def _kill(self) -> Request | None:
+        if not self._to_kill:
+            return None
+        database, (cursor_id, collection) = self._to_kill.pop()
+        command = {"killCursors": collection, "cursors": [cursor_id]}
+        return self._send(_Sent("kill"), database, command)
+
+    def _send(self, sent: _Sent, database: str, command: dict[str, Any]) -> Request:
+        self._sent = sent
+        self._commands += 1
+        return Request(database, command, self._limits.timeout_s)
+
+    def _take_sent(self) -> _Sent:
+        sent, self._sent = self._sent, None
+        assert sent is not None
+        return sent
+
+    def _next_instant_s(self) -> float:
+        instants = [stream.due_s for stream in self._streams.values()]
+        if any(stream.cursor for stream in self._streams.values()):
+            instants.append(self._next_probe_s)
+        return min(instants, default=math.inf)
