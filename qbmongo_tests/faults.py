@@ -339,33 +339,35 @@ class FaultProxy:
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.ensure_future(self._serve_client(reader, writer))
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
+
+            def forget(_: asyncio.Future[None]) -> None:
+                tasks.discard(task)
+                writer.transport.abort()
+
+            task.add_done_callback(forget)
 
         listener = await asyncio.start_server(accept, "127.0.0.1", 0)
         self.address = "{}:{}".format(*listener.sockets[0].getsockname())
         self._ready.set()
         await self._stopping.wait()
         listener.close()
+        # The loop accepts, and closes, a connection in several turns.
+        await _turns()
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # Aborted transports close their sockets in the loop's next turn.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await _turns()
 
     async def _serve_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if self.refusing:
+            return
         try:
-            if self.refusing:
-                return
             server_reader, server = await asyncio.open_connection(*self._server)
         except OSError:
             return
-        else:
-            await self._join(_Link(next(self._numbers), reader, writer, server_reader, server))
-        finally:
-            writer.transport.abort()
+        await self._join(_Link(next(self._numbers), reader, writer, server_reader, server))
 
     async def _join(self, link: _Link) -> None:
         self._links.add(link)
@@ -458,6 +460,11 @@ class FaultProxy:
                 if rule.takes(command):
                     return rule.action
         return self.hook(command) if self.hook is not None else None
+
+
+async def _turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def _send(writer: asyncio.StreamWriter, message: bytes) -> None:

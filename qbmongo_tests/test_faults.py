@@ -265,7 +265,7 @@ def test_closed_connections_are_opened_anew_and_refused_ones_are_not(
     fault_proxy.close_connections()
     with (
         pytest.raises(PyMongoError),
-        MongoClient(fault_proxy.uri, serverSelectionTimeoutMS=300) as client,
+        MongoClient[dict[str, Any]](fault_proxy.uri, serverSelectionTimeoutMS=300) as client,
     ):
         client.admin.command("ping")
     fault_proxy.clear()
@@ -300,7 +300,7 @@ def test_an_error_in_a_hook_is_raised_when_the_proxy_stops(server_uri: str) -> N
     proxy.hook = broken
     with (
         pytest.raises(PyMongoError),
-        MongoClient(proxy.uri, serverSelectionTimeoutMS=300) as client,
+        MongoClient[dict[str, Any]](proxy.uri, serverSelectionTimeoutMS=300) as client,
     ):
         client.admin.command("ping")
     with pytest.raises(ZeroDivisionError):
