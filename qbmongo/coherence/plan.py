@@ -18,13 +18,14 @@ primary, a stream that had to be opened again) starts it anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bson.datetime_ms import DatetimeMS
 from bson.timestamp import Timestamp
 
+from qbmongo.coherence.failures import meaning_of
 from qbmongo.coherence.records import (
     Failure,
     Limits,
@@ -36,29 +37,14 @@ from qbmongo.coherence.records import (
     WatcherState,
     WatcherStats,
 )
-from qbmongo.coherence.stream import Position, Stream, change_event
-from qbmongo.records import Effect
+from qbmongo.coherence.stream import EffectsOf, OpenCursor, Position, Stream, backoff_s
 
-EffectsOf = Callable[[Mapping[str, Any]], tuple[Effect, ...]]
-
-# An error after which a stream resumes from its token. Source: the change streams specification,
-# "Resumable Error", with 50 (a getMore's own time limit) beside 262.
-_RESUMABLE = frozenset(
-    (6, 7, 43, 50, 63, 89, 91, 133, 150, 189, 234, 262, 9001, 10107, 11600, 11602, 13388, 13435)
-) | {13436}
-_RESUMABLE_LABEL = "ResumableChangeStreamError"
-# The server is no primary, or is about to stop: whoever answers next must be asked who it is.
-_NOT_PRIMARY = frozenset((91, 189, 10058, 10107, 11600, 11602, 13435, 13436))
-_UNAUTHORIZED = 13
-_ONLY_ON_REPLICA_SETS = 40573
 # Events of index builds and collMod came with MongoDB 6.0; facts of a namespace depend on them.
 _WIRE_VERSION_6_0 = 17
 # Names no real collection: the read only has to wait for its read concern.
 _PROBED_COLLECTION = "qbmongo.lease"
 _CONFIRM_AWAIT_S = 0.001
 _LEAST_AWAIT_S = 0.005
-_RETRY_S = 0.05
-_MOST_RETRY_S = 2.0
 _REFUSED_RETRY_S = 30.0
 
 
@@ -111,7 +97,7 @@ class Plan:
         self._is_connected = False
         self._blocked_until_s = -math.inf
         self._retries = 0
-        self._to_kill: list[tuple[str, tuple[int, str]]] = []
+        self._dropped: list[OpenCursor] = []
         self._server_clock_offset_s: float | None = None
         self._state: WatcherState = "idle"
         self._reason = ""
@@ -130,12 +116,14 @@ class Plan:
         """Watch a database too. Harmless when it is watched already: it counts as a use."""
         stream = self._streams.get(database)
         if stream is None:
-            stream = Stream(database, self._limits, now_s)
+            stream = Stream(
+                database, self._sink, self._effects_of, self._limits, self._dropped, now_s
+            )
             self._streams = {**self._streams, database: stream}
             # What was cached of it under an earlier stream, if any, was not watched since.
             self._sink.lost(database, "opening")
             if self._state == "unsupported":
-                self._unavailable(stream, "unsupported", self._reason, self._blocked_until_s)
+                stream.give_up("unsupported", self._reason, self._blocked_until_s)
             elif self._state == "idle":
                 self._state = "connecting"
         stream.used_s = now_s
@@ -180,7 +168,7 @@ class Plan:
     def farewell(self) -> list[Request]:
         """killCursors for all that is open, to be sent (if it can be) when the watcher closes."""
         for stream in self._streams.values():
-            self._drop_cursor(stream)
+            stream.drop_cursor()
         requests = []
         while request := self._kill():
             requests.append(request)
@@ -227,34 +215,36 @@ class Plan:
             self._majority_reached()
         elif sent.kind == "open":
             assert sent.stream is not None
-            sent.stream.opened(reply["cursor"], now_s)
+            sent.stream.opened(reply["cursor"], now_s, self._server_clock_s(now_s))
             self._next_probe_s = now_s
-            self._events(sent.stream, reply["cursor"], "firstBatch", now_s)
         elif sent.kind == "more":
             assert sent.stream is not None
-            self._more(sent.stream, reply["cursor"], now_s)
+            sent.stream.advanced(reply["cursor"], now_s, self._server_clock_s(now_s))
 
     def failed(self, now_s: float, failure: Failure) -> None:
         """The request in flight failed, or its outcome is unknown."""
         sent = self._take_sent()
         self._failures += 1
         self._drop_probes()
-        stream = sent.stream
-        if stream is not None and sent.kind in ("open", "more"):
-            # A getMore without an answer may have advanced its cursor: only the token is sure.
-            self._drop_cursor(stream)
-        if failure.kind == "network" or failure.code in _NOT_PRIMARY:
+        meaning = meaning_of(failure)
+        is_stream = sent.kind in ("open", "more")
+        if meaning == "disconnected":
+            if is_stream and sent.stream is not None:
+                sent.stream.drop_cursor()
             self._disconnected(now_s, failure.message)
         elif sent.kind == "hello":
             self._disconnected(now_s, failure.message, _REFUSED_RETRY_S)
-        elif stream is not None and failure.code == _UNAUTHORIZED:
-            reason = f"not authorized to watch database {stream.database}: {failure.message}"
-            self._give_up(stream, "forbidden", reason, now_s + self._limits.forbidden_retry_s)
-        elif failure.code == _ONLY_ON_REPLICA_SETS:
+        elif meaning == "no_replica_set":
             self._unsupported(now_s, "change streams need a replica set")
-        elif stream is not None and sent.kind in ("open", "more"):
-            self._stream_failed(stream, sent.kind == "open", failure, now_s)
-        elif sent.kind == "majority":
+        elif sent.stream is None:
+            return
+        elif meaning == "unauthorized":
+            reason = f"no privilege to watch database {sent.stream.database}: {failure.message}"
+            sent.stream.give_up("forbidden", reason, now_s + self._limits.forbidden_retry_s)
+        elif is_stream:
+            is_resumable = meaning == "resumable"
+            sent.stream.failed(is_resumable, sent.kind == "open", failure.message, now_s)
+        else:
             self._reason = f"no majority read: {failure.message}"
 
     # The connection.
@@ -287,6 +277,10 @@ class Plan:
         if self._probe is not None:
             probe.time, probe.primary = reply["operationTime"], primary
 
+    def _server_clock_s(self, now_s: float) -> float | None:
+        offset_s = self._server_clock_offset_s
+        return None if offset_s is None else now_s + offset_s
+
     def _is_another(self, primary: Primary) -> bool:
         """Another server, or a later election than the last hello knew of."""
         known = self._primary
@@ -303,21 +297,20 @@ class Plan:
         self._sink.lost(None, "primary changed")
         self._primary = None
         self._is_connected = False
-        self._to_kill.clear()
         self._drop_probes()
         for stream in self._streams.values():
             if stream.is_wanted:
-                stream.take_cursor()
-                self._reopen(stream, "primary changed", now_s)
+                stream.reopen("primary changed", now_s)
+        # They were the other primary's.
+        self._dropped.clear()
 
     def _disconnected(self, now_s: float, reason: str, least_s: float = 0.0) -> None:
         """Streams keep their tokens and cursors; who answers next must say who it is."""
         self._is_connected = False
         self._drop_probes()
         self._state, self._reason = "unreachable", reason
-        delay_s = min(_RETRY_S * 2**self._retries, _MOST_RETRY_S) if self._retries else 0.0
-        self._retries = min(self._retries + 1, 16)
-        self._blocked_until_s = now_s + max(delay_s, least_s)
+        self._blocked_until_s = now_s + max(backoff_s(self._retries), least_s)
+        self._retries += 1
 
     def _unsupported(self, now_s: float, reason: str) -> None:
         self._drop_probes()
@@ -325,8 +318,8 @@ class Plan:
         self._state, self._reason = "unsupported", reason
         self._blocked_until_s = now_s + self._limits.forbidden_retry_s
         for stream in self._streams.values():
-            stream.take_cursor()
-            self._give_up(stream, "unsupported", reason, self._blocked_until_s)
+            stream.give_up("unsupported", reason, self._blocked_until_s)
+        self._dropped.clear()
 
     def _retry_all(self, now_s: float) -> None:
         self._state = "connecting"
@@ -368,7 +361,7 @@ class Plan:
             if now_s - stream.used_s >= self._limits.forget_after_s
         ]
         for stream in forgotten:
-            self._drop_cursor(stream)
+            stream.drop_cursor()
             self._sink.lost(stream.database, "not used")
         if forgotten:
             self._streams = {
@@ -444,106 +437,12 @@ class Plan:
                 return self._send(_Sent("open", stream), stream.database, stream.open_command())
         return None
 
-    def _more(self, stream: Stream, cursor: Mapping[str, Any], now_s: float) -> None:
-        batch = cursor.get("nextBatch") or ()
-        stream.polled_s = now_s
-        stream.advance(cursor, batch)
-        if not self._events(stream, cursor, "nextBatch", now_s):
-            return
-        if stream.cursor is None:
-            # The server closed it without an invalidate: what it has shown is not known.
-            stream.positions.clear()
-            return
-        if batch:
-            stream.due_s = now_s + self._limits.pace_s
-        position = stream.shown(batch[-1]["clusterTime"] if batch else None, now_s)
-        if position is not None:
-            stream.state = "trusted"
-            stream.lease_start_s = position.start_s
-            stream.lease_round = position.round
-            self._sink.lease(stream.database, position.primary, position.start_s)
-
-    def _events(
-        self, stream: Stream, cursor: Mapping[str, Any], batch_name: str, now_s: float
-    ) -> bool:
-        """Tell the sink a batch; whether the stream goes on."""
-        batch = cursor.get(batch_name) or ()
-        if not batch:
-            return True
-        for raw in batch:
-            if raw["operationType"] == "invalidate":
-                self._gap(stream, "database dropped or renamed", now_s)
-                return False
-            event = change_event(raw)
-            self._sink.event(stream.database, self._effects_of(event), raw["clusterTime"])
-        wall_time = batch[-1].get("wallTime")
-        if isinstance(wall_time, DatetimeMS) and self._server_clock_offset_s is not None:
-            lag_s = now_s + self._server_clock_offset_s - int(wall_time) / 1000
-            stream.lag_s = max(0.0, lag_s)
-        if stream.is_flooded(len(batch), now_s):
-            self._drop_cursor(stream)
-            reason = f"more than {self._limits.max_events_per_s} events a second"
-            self._give_up(stream, "too_many_events", reason, now_s + self._limits.flood_retry_s)
-            return False
-        return True
-
-    def _stream_failed(self, stream: Stream, is_open: bool, failure: Failure, now_s: float) -> None:
-        is_resumable = failure.kind == "command" and (
-            failure.code in _RESUMABLE or _RESUMABLE_LABEL in failure.labels
-        )
-        if is_resumable:
-            # At once the first time, then more slowly.
-            stream.due_s = now_s + (min(_RETRY_S * 2**stream.retries, _MOST_RETRY_S) - _RETRY_S)
-            stream.retries = min(stream.retries + 1, 16)
-        elif is_open and stream.token is None:
-            reason = f"database {stream.database} cannot be watched: {failure.message}"
-            self._give_up(stream, "unsupported", reason, now_s + self._limits.forbidden_retry_s)
-        else:
-            self._gap(stream, failure.message, now_s)
-
-    def _gap(self, stream: Stream, reason: str, now_s: float) -> None:
-        """Events may have been missed: trust ends, and the stream opens anew."""
-        self._drop_cursor(stream)
-        self._sink.lost(stream.database, reason)
-        self._reopen(stream, reason, now_s)
-
-    def _reopen(self, stream: Stream, reason: str, now_s: float) -> None:
-        stream.forget()
-        stream.gaps += 1
-        stream.state, stream.reason, stream.due_s = "opening", reason, now_s
-
-    def _give_up(
-        self,
-        stream: Stream,
-        state: Literal["forbidden", "unsupported", "too_many_events"],
-        reason: str,
-        until_s: float,
-    ) -> None:
-        self._sink.lost(stream.database, reason)
-        self._unavailable(stream, state, reason, until_s)
-
-    def _unavailable(
-        self,
-        stream: Stream,
-        state: Literal["forbidden", "unsupported", "too_many_events"],
-        reason: str,
-        until_s: float,
-    ) -> None:
-        stream.forget()
-        stream.state, stream.reason, stream.due_s = state, reason, until_s
-        self._sink.unavailable(stream.database, reason)
-
     # Requests.
 
-    def _drop_cursor(self, stream: Stream) -> None:
-        cursor = stream.take_cursor()
-        if cursor is not None:
-            self._to_kill.append((stream.database, cursor))
-
     def _kill(self) -> Request | None:
-        if not self._to_kill:
+        if not self._dropped:
             return None
-        database, (cursor_id, collection) = self._to_kill.pop()
+        database, collection, cursor_id = self._dropped.pop()
         command = {"killCursors": collection, "cursors": [cursor_id]}
         return self._send(_Sent("kill"), database, command)
 

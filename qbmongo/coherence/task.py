@@ -23,8 +23,9 @@ from qbmongo.coherence.commands import (
     failure_of,
 )
 from qbmongo.coherence.inbox import Inbox
-from qbmongo.coherence.plan import EffectsOf, Plan
+from qbmongo.coherence.plan import Plan
 from qbmongo.coherence.records import Limits, Reply, Request, Sink, Sleep, WatcherStats
+from qbmongo.coherence.stream import EffectsOf
 from qbmongo.coherence.weak_sink import WeakSink
 
 _LOGGER = logging.getLogger("qbmongo.coherence")

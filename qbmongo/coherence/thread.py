@@ -1,4 +1,4 @@
-"""The watcher in a daemon thread with its own synchronous client: for the sync and Motor clients."""
+"""The watcher in a daemon thread with a synchronous client: for the sync and Motor clients."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from qbmongo.coherence.commands import (
     failure_of,
 )
 from qbmongo.coherence.inbox import CaughtUp, Inbox
-from qbmongo.coherence.plan import EffectsOf, Plan
+from qbmongo.coherence.plan import Plan
 from qbmongo.coherence.records import Limits, Reply, Request, Sink, Sleep, WatcherStats
+from qbmongo.coherence.stream import EffectsOf
 from qbmongo.coherence.weak_sink import WeakSink
 
 _LOGGER = logging.getLogger("qbmongo.coherence")
