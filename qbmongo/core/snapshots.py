@@ -1,0 +1,93 @@
+"""Private copies of what a caller gave: content that nobody can change afterwards.
+
+A copy is made only of types whose BSON form is certain. A subclass or a custom type may be encoded
+by the collection's type registry into something else than it looks like, so it is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from bson.binary import Binary
+from bson.datetime_ms import DatetimeMS
+from bson.decimal128 import Decimal128
+from bson.int64 import Int64
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
+from bson.regex import Regex
+from bson.son import SON
+from bson.timestamp import Timestamp
+
+from .values import decode_exactly
+
+__all__ = ["SCALARS", "readable", "snapshot"]
+
+SCALARS: frozenset[type] = frozenset(
+    {
+        str,
+        int,
+        float,
+        bool,
+        bytes,
+        type(None),
+        datetime,
+        ObjectId,
+        Int64,
+        UUID,
+        Binary,
+        Decimal128,
+        DatetimeMS,
+        Timestamp,
+        MinKey,
+        MaxKey,
+        Regex,
+        re.Pattern,
+    }
+)
+"""Immutable types whose BSON form does not depend on a type registry."""
+
+
+def snapshot(value: Any) -> Any:
+    """Copy a document, array or scalar so that later changes by its owner do not show.
+
+    Args:
+        value: a value as a program gives it to the driver.
+
+    Returns:
+        An equal value of plain dicts, lists, raw documents and immutable scalars.
+
+    Raises:
+        TypeError: a type whose BSON form is not certain.
+    """
+    kind = type(value)
+    if kind in SCALARS:
+        return value
+    if kind is dict or kind is SON:
+        return {_name(name): snapshot(item) for name, item in value.items()}
+    if kind is list or kind is tuple:
+        return [snapshot(item) for item in value]
+    if kind is RawBSONDocument:
+        return value
+    raise TypeError(f"the BSON form of {kind.__name__} is not certain")
+
+
+def readable(value: Any) -> Any:
+    """The value itself, or a raw document decoded from its bytes.
+
+    What a raw document shows in Python can be changed through its nested lists; its bytes cannot.
+
+    Raises:
+        TypeError: the raw document has no exact Python form.
+    """
+    return decode_exactly(value) if isinstance(value, RawBSONDocument) else value
+
+
+def _name(name: Any) -> str:
+    if type(name) is not str:
+        raise TypeError("a field name must be a str")
+    return name
