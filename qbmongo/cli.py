@@ -1,0 +1,143 @@
+"""The command `qbmongo`.
+
+Exit codes: 0 success, 1 the demo found a difference, 2 a wrong option, file or server (with one
+line on stderr that says which), 130 ended by Ctrl-C. What a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import QbError
+
+__all__ = ["main"]
+
+EXIT_DIFFERENT = 1
+EXIT_MISUSE = 2
+EXIT_INTERRUPTED = 130
+
+_WIDTH_OF_NO_TERMINAL = 120
+# Where the parser's errors live differs between versions of typer; the tree is the same.
+_ParserError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
+
+class _Client(str, Enum):
+    motor = "motor"
+    pymongo_async = "async"
+    pymongo_sync = "sync"
+
+
+_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    from .demo.errors import DemoError
+
+    try:
+        command = typer.main.get_command(_app)
+        code = command.main(arguments, prog_name="qbmongo", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
+    except (DemoError, QbError) as error:
+        return _complain(str(error))
+    except _ParserError as error:
+        said: str = getattr(error, "format_message", error.__str__)()
+        return _complain(f"{said.rstrip('.')} (see qbmongo --help)")
+    if code == EXIT_INTERRUPTED:
+        sys.stderr.write("qbmongo: interrupted\n")
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"qbmongo: {' '.join(message.split())}\n")
+    return EXIT_MISUSE
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        typer.echo(f"qbmongo {version('qbmongo')}")
+    except PackageNotFoundError:
+        typer.echo("qbmongo (not installed)")
+    raise typer.Exit
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    chosen = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if chosen else _WIDTH_OF_NO_TERMINAL)
+
+
+@_app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Faster PyMongo and Motor by one import, and what every query costs."""
+
+
+@_app.command("demo")
+def _demo(
+    uri: Annotated[
+        str | None,
+        typer.Option(
+            help="Use this running server, in databases of its own that are dropped at the end; "
+            "without it two servers are started for the time of the demo.",
+        ),
+    ] = None,
+    flights: Annotated[
+        int, typer.Option(min=1_000, help="How many flights to load; 336776 is all of them.")
+    ] = 60_000,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long to play, both arms together.")
+    ] = 30.0,
+    client: Annotated[_Client, typer.Option(help="Which driver to play on.")] = _Client.motor,
+) -> None:
+    """Play an airport service on real flights, by the plain driver and by qbmongo, and compare."""
+    from rich.console import Console
+
+    from .demo.run import DemoOptions, run_demo
+
+    options = DemoOptions(uri, flights, seconds, client.value)
+    if not run_demo(options, _console(), Console(stderr=True)):
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+@_app.command("profile")
+def _profile(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Saved by client.qb.profile().save().")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show saved profiles, those of several processes as one, by total time."""
+    from .profile_table import show
+
+    show(files, as_json, _console())

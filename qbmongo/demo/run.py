@@ -1,0 +1,170 @@
+"""The demo from beginning to end: servers, data, both arms, the tables."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from .arms import ClientKind, open_arm
+from .data import TOTAL_FLIGHTS, FlightsData
+from .dataset import Timetable, load
+from .errors import DemoError
+from .operations import slices
+from .replay import Contender, Outcome, replay
+from .sites import Sites, given_sites, local_sites
+from .table import Result, show
+from .wire import ListenerCount, WireCount, wire_counts
+
+MIN_FLIGHTS = 1_000
+DEFAULT_FLIGHTS = 60_000
+DEFAULT_SECONDS = 30.0
+
+# airlines, airports, planes and hours of weather, which are always loaded in full.
+_OTHER_DOCUMENTS = 16 + 1_458 + 3_322 + 26_115
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What `qbmongo demo` was asked for.
+
+    uri: a running server, None starts two; flights: how many to load; seconds: how long to play,
+    both arms together; client: which driver.
+    """
+
+    uri: str | None = None
+    flights: int = DEFAULT_FLIGHTS
+    seconds: float = DEFAULT_SECONDS
+    client: ClientKind = "motor"
+
+
+def run_demo(options: DemoOptions, output: Console, status: Console) -> bool:
+    """Run the demo and print its tables.
+
+    Args:
+        options: see DemoOptions.
+        output: where the tables go.
+        status: where progress goes.
+
+    Returns:
+        Whether every answer of both arms was equal.
+
+    Raises:
+        DemoError: data or server missing, server unreachable or lost.
+        KeyboardInterrupt: Ctrl-C; all that was started has ended and was removed.
+    """
+    data = FlightsData.find()
+    flights = min(options.flights, TOTAL_FLIGHTS)
+    with _ended_by_sigterm():
+        status.print("starting ..." if options.uri is None else "connecting ...", style="dim")
+        with local_sites() if options.uri is None else given_sites(options.uri) as sites:
+            status.print(f"server: {sites.server}", style="dim", highlight=False)
+            try:
+                timetable = _load(data, sites, flights, status)
+                result = asyncio.run(_play(options, sites, timetable, flights, status))
+            except PyMongoError as error:
+                raise DemoError(" ".join(str(error).split())) from error
+    show(result, output)
+    return result.outcome.difference is None
+
+
+def _load(data: FlightsData, sites: Sites, flights: int, status: Console) -> Timetable:
+    databases = [sites.plain.documents(), sites.qbmongo.documents()]
+    with _progress(status, MofNCompleteColumn()) as progress:
+        task = progress.add_task("loading documents", total=flights + _OTHER_DOCUMENTS)
+        return load(data, databases, flights, lambda count: progress.advance(task, count))
+
+
+async def _play(
+    options: DemoOptions, sites: Sites, timetable: Timetable, flights: int, status: Console
+) -> Result:
+    wires = wire_counts(sites)
+    async with AsyncExitStack() as stack:
+        plain, ours = [
+            await _contender(options.client, make, site, wire, stack)
+            for make, site, wire in (
+                ("plain", sites.plain, wires[0]),
+                ("qbmongo", sites.qbmongo, wires[1]),
+            )
+        ]
+        pieces = slices(timetable)
+        # What was made so far lives until the end: a full collection must not fall into one arm.
+        gc.collect()
+        gc.freeze()
+        with _progress(status, TaskProgressColumn()) as progress:
+            task = progress.add_task("playing both arms", total=options.seconds)
+            outcome: Outcome = await replay(
+                pieces,
+                plain,
+                ours,
+                options.seconds,
+                lambda played_s: progress.update(task, completed=played_s),
+            )
+        return Result(
+            server=sites.server,
+            client=options.client,
+            flights=flights,
+            outcome=outcome,
+            plain=plain.tally,
+            ours=ours.tally,
+            plain_commands=plain.wire.commands,
+            our_commands=ours.wire.commands,
+            counted_by_server=not isinstance(wires[0], ListenerCount),
+            profile=_asked(ours.arm.handle, "profile"),
+            stats=_asked(ours.arm.handle, "stats"),
+        )
+
+
+async def _contender(
+    kind: ClientKind, make: Any, site: Any, wire: WireCount, stack: AsyncExitStack
+) -> Contender:
+    listeners = [wire] if isinstance(wire, ListenerCount) else []
+    arm = open_arm(kind, make, site.uri, site.database, listeners)
+    stack.push_async_callback(arm.close)
+    await arm.ping()
+    return Contender(arm, site, wire)
+
+
+def _asked(handle: Any, name: str) -> Any:
+    ask = getattr(handle, name, None)
+    return None if ask is None else ask()
+
+
+def _progress(status: Console, figures: Any) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), figures, TimeElapsedColumn())
+    return Progress(*columns, console=status, transient=True)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the program as Ctrl-C does, with everything cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -1,0 +1,147 @@
+"""What the demo prints: both arms side by side, losses as plainly as gains."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .arms import ClientKind
+from .operations import KINDS
+from .replay import Outcome, Tally
+
+_EQUAL_WITHIN = 0.03
+_HOTTEST_SHAPES = 6
+_QUANTILES = (50, 95, 99)
+_DRIVERS: dict[ClientKind, str] = {"motor": "Motor", "async": "PyMongo Async", "sync": "PyMongo"}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run's outcome and figures; see replay.Outcome and replay.Tally.
+
+    profile, stats: what our client's `qb.profile()` and `qb.stats()` gave, None without them.
+    """
+
+    server: str
+    client: ClientKind
+    flights: int
+    outcome: Outcome
+    plain: Tally
+    ours: Tally
+    plain_commands: int
+    our_commands: int
+    counted_by_server: bool
+    profile: Any
+    stats: Any
+
+
+def show(result: Result, console: Console) -> None:
+    """Print the tables and the verdict."""
+    console.print(side_by_side(result))
+    for line in _notes(result):
+        console.print(f"  {line}", style="dim", highlight=False, markup=False)
+    if result.profile is not None:
+        from ..profile_table import profile_table
+
+        console.print()
+        console.print(profile_table(result.profile, _HOTTEST_SHAPES))
+    outcome = result.outcome
+    console.print()
+    if outcome.difference is None:
+        console.print(
+            f"[bold green]equal[/]: {outcome.compared:,} answers compared, and what was written; "
+            f"digest {outcome.digest}",
+            highlight=False,
+        )
+    else:
+        console.print(f"[bold red]NOT EQUAL[/]: {escape(outcome.difference)}", highlight=False)
+
+
+def side_by_side(result: Result) -> Table:
+    """Operations per second, commands on the wire and latencies per kind of operation."""
+    driver = _DRIVERS[result.client]
+    table = Table(
+        title=f"The airport on {driver}: {result.flights:,} flights", title_justify="left"
+    )
+    table.add_column("")
+    table.add_column("plain", justify="right")
+    table.add_column("qbmongo", justify="right")
+    table.add_column("ratio", justify="right")
+    table.add_column("qbmongo is")
+    plain, ours = result.plain, result.ours
+    table.add_row(
+        "operations per second",
+        *_compared(_rate(plain), _rate(ours), "{:,.0f}", "faster", "slower", more_is_better=True),
+    )
+    table.add_row(
+        "commands on the wire",
+        *_compared(result.plain_commands, result.our_commands, "{:,.0f}", "fewer", "more"),
+        end_section=True,
+    )
+    for kind in KINDS:
+        count = len(plain.latencies_ns[kind])
+        for percent in _QUANTILES:
+            values = [quantile(tally.latencies_ns[kind], percent) / 1000 for tally in (plain, ours)]
+            last = percent == _QUANTILES[-1]
+            name = f"{kind} ({count:,})" if percent == _QUANTILES[0] else ""
+            table.add_row(
+                f"{name:<28} p{percent}",
+                *_compared(values[0], values[1], "{:,.0f} us", "faster", "slower"),
+                end_section=last,
+            )
+    return table
+
+
+def quantile(values: array[int], percent: int) -> int:
+    """The smallest value that `percent` % of the values do not exceed; 0 if there is none."""
+    if not values:
+        return 0
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def _rate(tally: Tally) -> float:
+    return tally.operations / (tally.elapsed_ns / 1e9) if tally.elapsed_ns else 0.0
+
+
+def _compared(
+    plain: float, ours: float, form: str, better: str, worse: str, *, more_is_better: bool = False
+) -> Iterator[str]:
+    """The cells of a row: both figures, ours as a multiple of plain, and what that means."""
+    yield form.format(plain)
+    yield form.format(ours)
+    if not plain or not ours:
+        yield ""
+        yield ""
+        return
+    yield f"{ours / plain:.2f}"
+    gain = ours / plain if more_is_better else plain / ours
+    if abs(gain - 1) <= _EQUAL_WITHIN:
+        yield "about equal"
+    elif gain > 1:
+        yield f"[green]{gain:.2f} x {better}[/]"
+    else:
+        yield f"[red]{1 / gain:.2f} x {worse}[/]"
+
+
+def _notes(result: Result) -> Iterator[str]:
+    outcome = result.outcome
+    yield f"server: {result.server}; the arms played in turn, {outcome.slices:,} slices each"
+    if result.counted_by_server:
+        yield "commands: requests the server served, qbmongo's background traffic included"
+    else:
+        yield (
+            "commands: counted by a command listener, which costs both arms the same; "
+            "qbmongo's background traffic is not included"
+        )
+    waited_s = outcome.caught_up_ns / 1e9
+    yield (
+        f"{outcome.foreign:,} writes came from another program; qbmongo was waited for "
+        f"{waited_s:.2f} s in all until it knew of them (not part of the figures above)"
+    )
