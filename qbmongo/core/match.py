@@ -27,7 +27,7 @@ from qbmongo.core.predicates import (
     regex,
     regex_operator,
 )
-from qbmongo.core.traversal import MISSING, PERHAPS_MISSING, UNSURE, as_stored, items, plain, walk
+from qbmongo.core.traversal import UNSURE, Perhaps, as_stored, items, plain, walk
 from qbmongo.core.truth import Truth, all_of, any_of, negate
 from qbmongo.core.values import type_order
 
@@ -120,11 +120,11 @@ class _Leaf(_Node):
         return any_of(map(self.on_element, walk(document, self._parts, 0, self._into_arrays)))
 
     def on_element(self, element: Any) -> Truth:
+        if isinstance(element, Perhaps):
+            return False if self.on_element(element.element) is False else None
         if element is UNSURE:
             return None
         try:
-            if element is PERHAPS_MISSING:
-                return False if self._predicate(MISSING) is False else None
             return self._predicate(element)
         except Exception:  # a value that is not known here, or that cannot be encoded
             return None
@@ -242,8 +242,8 @@ class _Reader:
                 if "$regex" not in siblings:
                     raise InvalidFilter("$options without $regex")
                 return _All(())
-        if not name.startswith("$"):
-            raise InvalidFilter("a field among operators")
+        if name in _BESIDE_FIELDS or not name.startswith("$"):
+            raise InvalidFilter("a field, or what stands beside fields, among operators")
         return _CANNOT_TELL
 
     def _equal(self, parts: Sequence[str], operand: Any) -> _Node:

@@ -1,6 +1,6 @@
 """What one operator asks of one element: functions from an element to True, False or None.
 
-An element is what traversal.walk yields, UNSURE and PERHAPS_MISSING apart. A predicate raises
+An element is a value or traversal.MISSING. A predicate raises
 TypeError on a value of a type that is not known here; whoever calls it takes that as None.
 """
 
@@ -27,8 +27,6 @@ Predicate = Callable[[Any], Truth]
 
 _NUMBER, _STRING, _DOCUMENT, _ARRAY = 10, 15, 20, 25
 _HOLDS_STRINGS = frozenset((_STRING, _DOCUMENT, _ARRAY))
-_INT32 = range(-(2**31), 2**31)
-_INT64 = range(-(2**63), 2**63)
 
 _TYPE_CODES = {
     "double": 1,
@@ -53,6 +51,7 @@ _TYPE_CODES = {
     "minKey": -1,
     "maxKey": 127,
 }
+_CODES = frozenset(_TYPE_CODES.values())
 _NUMERIC_CODES = frozenset((1, 16, 18, 19))
 _CODE_OF_ORDER = {
     -1: -1,
@@ -240,7 +239,7 @@ def has_type(operand: Any) -> Predicate:
             codes |= _NUMERIC_CODES
             continue
         code = _TYPE_CODES.get(name) if isinstance(name, str) else _whole(name)
-        if code not in _TYPE_CODES.values():
+        if code is None or code not in _CODES:
             raise InvalidFilter("no such type")
         codes.add(code)
     if not codes:
@@ -273,7 +272,7 @@ def has_remainder(operand: Any) -> Predicate:
         if value is None or (isinstance(value, float) and math.isinf(value)):
             return None
         whole = int(value)
-        if whole not in _INT64:
+        if not -(2**63) <= whole < 2**63:
             return None
         left = abs(whole) % abs(divisor)
         return (left if whole >= 0 else -left) == remainder
@@ -308,8 +307,11 @@ def _whole(value: Any) -> int | None:
     """The 32-bit whole number that an int or float is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    exact = number(value)
-    return int(exact) if exact in _INT32 else None
+    return int(value) if _fits_int32(value) and value == int(value) else None
+
+
+def _fits_int32(value: float) -> bool:
+    return -(2**31) <= value < 2**31
 
 
 def _type_code(value: Any) -> int:
@@ -320,4 +322,4 @@ def _type_code(value: Any) -> int:
         return 1
     if isinstance(value, Decimal128):
         return 19
-    return 16 if value in _INT32 and not isinstance(value, Int64) else 18
+    return 16 if _fits_int32(value) and not isinstance(value, Int64) else 18

@@ -22,12 +22,21 @@ class Mark:
     __slots__ = ()
 
 
+class Perhaps(Mark):
+    """An element that some servers visit and others do not."""
+
+    __slots__ = ("element",)
+
+    def __init__(self, element: Any) -> None:
+        self.element = element
+
+
 MISSING = Mark()
-# An array on the way holds something else than documents: for a comparison with null, servers
-# before and after SERVER-36681 (9.0) differ on whether the field is missing there.
-PERHAPS_MISSING = Mark()
 # A value that is not known here, or that only the server will fill in.
 UNSURE = Mark()
+# An array on the way holds something else than documents: for a comparison with null, servers
+# before and after SERVER-36681 (9.0) differ on whether the field is missing there.
+_PERHAPS_MISSING = Perhaps(MISSING)
 
 
 def plain(value: Any) -> Any:
@@ -122,8 +131,12 @@ def _walk_array(
                 yield UNSURE
         if here and last:
             yield item
+            if into_arrays and isinstance(item, list | tuple):
+                # MongoDB does not look into an array that an index led to, yet an index on the path
+                # holds its items; no page of the manual says which.
+                yield from map(Perhaps, map(_stored, item))
     if not only_documents:
-        yield PERHAPS_MISSING
+        yield _PERHAPS_MISSING
 
 
 def _stored(value: Any) -> Any:
