@@ -188,7 +188,6 @@ class Stream:
         else:
             self.resumes += 1
         self.opened_s = self.polled_s = self.due_s = now_s
-        self._retries = 0
         self.positions.clear()
         self._take(cursor, cursor.get("firstBatch") or [], now_s, server_clock_s)
 
@@ -204,6 +203,7 @@ class Stream:
         """
         batch = cursor.get("nextBatch") or []
         self.polled_s = now_s
+        self._retries = 0
         if batch:
             self.due_s = now_s + self._limits.pace_s
         self._take(cursor, batch, now_s, server_clock_s)

@@ -170,7 +170,10 @@ class Server:
             raise CommandError(43, "cursor not found")
         assert command["collection"] == "$cmd.aggregate"
         self._authorize(database)
-        return self._batch(command["getMore"], "nextBatch", command["batchSize"])
+        reply = self._batch(command["getMore"], "nextBatch", command["batchSize"])
+        if not reply["cursor"]["nextBatch"]:
+            self.tick(command["maxTimeMS"] / 1000)
+        return reply
 
     def _killcursors(self, database: str, command: Mapping[str, Any]) -> dict[str, Any]:
         for cursor_id in command["cursors"]:
