@@ -192,6 +192,14 @@ def _check_pipeline(fields: Fields, name: str, depth: int) -> None:
                 _STAGE_PARTS.get(part, _ignore)(stage, part)
 
 
+def _check_collation(fields: Fields, name: str) -> None:
+    collation = fields.object(name)
+    for field in collation.names:
+        value = collation.get(field)
+        if not isinstance(value, (str, int)):
+            raise collation.error(field, f"is {_shown(value)}; allowed is a string or a number")
+
+
 def _check_hint(fields: Fields, name: str) -> None:
     if not isinstance(fields.get(name), str):
         fields.pairs(name)
@@ -220,7 +228,7 @@ _PARTS: dict[str, Callable[[Fields, str], Any]] = {
     "limit": Fields.flag,
     "upsert": Fields.flag,
     "key": Fields.text,
-    "collation": Fields.object,
+    "collation": _check_collation,
     "hint": _check_hint,
     "min": Fields.texts,
     "max": Fields.texts,
@@ -240,6 +248,7 @@ _STAGE_PARTS: dict[str, Callable[[Fields, str], Any]] = {
     "into": Fields.text,
     "local_field": Fields.text,
     "foreign_field": Fields.text,
+    "type": Fields.text,
 }
 
 

@@ -49,7 +49,7 @@ def profile_table(snapshot: ProfileSnapshot, max_rows: int | None = None) -> Tab
     """
     with_hits = any(row.hits.count for row in snapshot.shapes)
     with_errors = any(row.errors for row in snapshot.shapes)
-    table = Table(title="Query shapes by total time", title_justify="left", expand=False)
+    table = Table(title="Query shapes by total time", title_justify="left", show_lines=True)
     table.add_column("shape", overflow="fold", ratio=1)
     table.add_column("calls", justify="right", no_wrap=True)
     if with_errors:

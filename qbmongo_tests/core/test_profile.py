@@ -311,6 +311,32 @@ def test_no_call_is_lost_between_threads_and_snapshots() -> None:
     assert sum(row.hits.count for row in rows) == threads * hits
 
 
+def test_a_row_appended_at_any_moment_of_a_fold_is_kept() -> None:
+    profile = profile_with()
+    stats = profile.read_stats(point_read())
+    injected = 0
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal injected
+        if frame.f_code.co_name != "_fold_locked":
+            return None
+        if event == "line":
+            # What another thread's `record` does in one step.
+            stats._buffer.extend((0.001, 1, 0, 0, 2.0))
+            injected += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for _ in range(FOLD_ROWS):
+            stats.record(0.001, 1, 0, 0, 2.0)
+    finally:
+        sys.settrace(before)
+    assert injected > 10
+    assert only_shape(profile).calls == FOLD_ROWS + injected
+
+
 def test_a_known_shape_takes_the_lock_once_in_fold_rows_calls() -> None:
     lock = CountingLock()
     profile = profile_with(lock)
@@ -403,19 +429,19 @@ def test_kept_values_are_bounded_and_never_fail() -> None:
     deep: Any = {"a": 1}
     for _ in range(5_000):
         deep = {"a": deep}
-    for filter in (
-        {"a": {"$in": list(range(1_000_000))}},
-        {"a": "x" * 1_000_000},
-        {f"f{i}": "y" * 100 for i in range(1_000)},
-        {"a": object(), "b": {1, 2}},
-        deep,
+    for filter, part in (
+        ({"a": {"$in": list(range(1_000_000))}}, '19, "... (1000000 long)"'),
+        ({"a": "x" * 1_000_000}, '{"a": "... (1000000 long)"}'),
+        ({f"f{i}": "y" * 100 for i in range(1_000)}, '"f1": "yyy'),
+        ({"a": object()}, '{"a": "(object)"}'),
+        ({"b": 1j}, "?"),
+        (deep, '{"a": {"a": {"a": {"a": {"a": {"a": "..."}}}}}}'),
     ):
         op = ReadOp("find_one", "shop.orders", filter)
         profile.read_stats(op).record(1.0, 1, 0, 0, 2.0, op)
-    rows, _ = profile.snapshot()
-    for row in rows:
-        assert row.slow_samples[0].filter
-        assert len(row.slow_samples[0].filter) < 1_010
+        kept = [row.slow_samples[-1].filter or "" for row in profile.snapshot()[0]]
+        assert any(part in text for text in kept)
+        assert max(map(len, kept)) < 1_010
 
 
 def test_a_slow_pipeline_keeps_its_values_too() -> None:

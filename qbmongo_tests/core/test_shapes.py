@@ -410,7 +410,7 @@ OPERATORS = st.sampled_from(
         *("$unionWith", "$group", "$project", "$unwind", "$geoNear", "a", "b.c", "from"),
     ]
 )
-PATHS = st.one_of(OPERATORS, st.integers(), st.text(max_size=3))
+PATHS = st.one_of(OPERATORS, st.integers(), st.text(max_size=3), st.builds(Name, st.just("n")))
 JUNK = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
@@ -463,6 +463,12 @@ def test_a_key_holds_nothing_but_exact_strings_and_small_integers(junk: Any) -> 
     ):
         assert {type(part) for part in parts(key)} <= {str, int, type(None)}
         assert all(abs(part) <= 50 for part in parts(key) if type(part) is int)
+
+
+def test_a_path_of_the_callers_own_type_is_not_kept() -> None:
+    for filter in ({Name("n"): 1}, {Name("n"): 1, "a": 1}, {"a": 1, Name("n"): {"$gt": 1}}):
+        assert {type(part) for part in parts(find_shape(filter))} <= {str, type(None)}
+        assert find_shape(filter) == find_shape({str.__str__(k): v for k, v in filter.items()})
 
 
 def test_no_value_reaches_a_shape() -> None:
