@@ -489,6 +489,18 @@ class Cache:
                 namespace.forgotten = self.sequence
                 self._drop(set(namespace.index.entries()) | namespace.foreign, cause)
 
+    def after_fork(self) -> None:
+        """In the child of a fork: nothing kept, nothing trusted, no fill under way."""
+        self._flights.clear()
+        for namespace in self._namespaces.values():
+            namespace.fills = 0
+            namespace.log.clear()
+        self.fills_open = 0
+        self._seen.clear()
+        for trust in self._trusts.values():
+            trust.lost("forked")
+        self.clear("fork")
+
     def switch_off(self, reason: str) -> None:
         """The cache is off for this client from now on (a fault of ours)."""
         self.off_reason = reason

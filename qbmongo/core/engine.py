@@ -10,8 +10,8 @@ once, and the call goes to the driver; a fault in effect, stamp or settlement sw
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import bson
@@ -24,8 +24,9 @@ from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
 from .effects import READ_COMMANDS
 from .ledger import Ledger
-from .profile import Profile, ShapeStats
+from .profile import Profile, ShapeStats, SlowRules
 from .store import Entry
+from .trust import facts_from
 from .values import canonical
 
 __all__ = ["ALONE", "Engine", "Join", "Lead", "Scope", "Ticket"]
@@ -46,13 +47,15 @@ ALONE = _Alone()
 class Ticket:
     """A call on its way to the driver."""
 
-    __slots__ = ("address", "op", "place", "scope", "started_s")
+    __slots__ = ("address", "op", "scope", "started_s", "stats")
 
-    def __init__(self, scope: Scope, op: ReadOp | WriteOp, started_s: float, place: str | None) -> None:
+    def __init__(
+        self, scope: Scope, op: ReadOp | WriteOp, started_s: float, stats: ShapeStats | None
+    ) -> None:
         self.scope = scope
         self.op = op
         self.started_s = started_s
-        self.place = place
+        self.stats = stats
         self.address: Any = None
 
 
@@ -68,7 +71,7 @@ class Lead(Ticket):
         self.scope = ticket.scope
         self.op = ticket.op
         self.started_s = ticket.started_s
-        self.place = ticket.place
+        self.stats = ticket.stats
         self.address = None
         self.fill = fill
         self.generation = fill.generation
@@ -101,8 +104,9 @@ class Scope:
         "keep_values",
         "max_result_bytes",
         "namespace",
+        "options",
         "profile",
-        "slow_s",
+        "rules",
         "trust",
         "ttl_s",
         "variant",
@@ -115,6 +119,7 @@ class Scope:
         self.namespace = namespace
         self.variant = variant
         self.concern = concern
+        self.options = None if concern is None else {"readConcern": concern}
         self.resolve()
 
     def resolve(self) -> None:
@@ -122,8 +127,13 @@ class Scope:
         engine = self.engine
         settings = engine.settings.for_namespace(self.namespace)
         self.profile: Profile | None = engine.profile if settings.profile is not None else None
-        self.slow_s = settings.profile.slow_ms / 1000 if settings.profile is not None else 0.0
-        self.keep_values = settings.profile.keep_values if settings.profile is not None else False
+        observed = settings.profile
+        self.keep_values = observed is not None and observed.keep_values
+        self.rules = (
+            None
+            if observed is None
+            else SlowRules(observed.slow_ms / 1_000, observed.log_every_s)
+        )
         cached = settings.cache
         self.cache: Cache | None = engine.cache if cached is not None else None
         self.ttl_s = cached.ttl_s if cached is not None else None
@@ -144,6 +154,7 @@ class Scope:
             return None
         if now_s >= trust.lease_until_s and self.ttl_s is None:
             return None
+        trust.used = True
         try:
             entry: Entry | None = self.engine.get_entry(key_of(op, codec))
         except Exception as error:
@@ -153,14 +164,14 @@ class Scope:
             return None
         return entry
 
-    def served(self, entry: Entry, op: ReadOp, started_s: float, now_s: float, count: int) -> None:
+    def served(self, entry: Entry, started_s: float, now_s: float) -> None:
         """A hit was decoded and is about to be returned: for the statistics."""
         engine = self.engine
         engine.hits += 1
         stats = entry.stats
         if stats is not None and self.profile is not None:
             try:
-                stats.hit(now_s - started_s, count, len(entry.data))
+                stats.hit(now_s - started_s, now_s)
             except Exception as error:
                 engine.fault("profile", error)
 
@@ -172,14 +183,13 @@ class Scope:
         *,
         bypass: str | None = None,
         share: bool = False,
-        place: str | None = None,
     ) -> Ticket | Join:
         """What to do with a read that `hit` did not answer.
 
         bypass: why this call is not cached (a session, ...), or None. share: the read is consumed
         in one go by us, so that others may wait for it and it may wait for others.
         """
-        ticket = Ticket(self, op, now_s, place)
+        ticket = self._ticket(op, now_s)
         cache = self.cache
         if cache is None:
             return ticket
@@ -192,7 +202,9 @@ class Scope:
             if bypass is not None:
                 engine.bypassed[bypass] += 1
                 return ticket
-            engine.wanted(self.namespace)
+            if engine.want is not None and self.trust is not None:
+                self.trust.used = True
+                engine.want(self.trust.database)
             send = frozen(op, codec)
             # From the private copy: key, footprint and what is sent are of the same bytes.
             key = key_of(send.op, EXACT_CODEC)
@@ -218,12 +230,29 @@ class Scope:
                 engine.bypassed[fill] += 1
                 return ticket
             engine.misses += 1
-            if self.profile is not None:
-                fill.stats = self.profile.stats_for(op)
+            fill.stats = ticket.stats
             return Lead(ticket, fill, send)
         except Exception as error:
             engine.fault("begin_read", error)
             return ticket
+
+    def _ticket(self, op: ReadOp | WriteOp, now_s: float) -> Ticket:
+        """A ticket with the shape's statistics; notes the calling place where it is due."""
+        profile = self.profile
+        if profile is None:
+            return Ticket(self, op, now_s, None)
+        engine = self.engine
+        try:
+            if type(op) is ReadOp:
+                stats = profile.read_stats(op, self.rules)
+            else:
+                stats = profile.write_stats(op, self.rules)  # type: ignore[arg-type]
+            if stats.place_due:
+                stats.note_place(engine.find_place())
+            return Ticket(self, op, now_s, stats)
+        except Exception as error:
+            engine.fault("profile", error)
+            return Ticket(self, op, now_s, None)
 
     def join(self, join: Join, waiter: Any) -> bool:
         """Puts a waiter on the flight; False if it landed meanwhile (ask again)."""
@@ -315,9 +344,9 @@ class Scope:
 
     # Writes
 
-    def begin_write(self, op: WriteOp, now_s: float, place: str | None = None) -> Ticket:
+    def begin_write(self, op: WriteOp, now_s: float) -> Ticket:
         """What to do with a write: send it as it is."""
-        return Ticket(self, op, now_s, place)
+        return self._ticket(op, now_s)
 
     def settle_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
         """The driver answered a write that changed so many documents."""
@@ -340,29 +369,18 @@ class Scope:
         getmores: int,
         failed: bool,
     ) -> None:
-        profile = self.profile
-        if profile is None:
+        stats = ticket.stats
+        if stats is None:
             return
-        engine = self.engine
         try:
             if elapsed_s is None:
                 elapsed_s = now_s - ticket.started_s
-            line = profile.record(
-                ticket.op,
-                elapsed_s,
-                documents,
-                size,
-                getmores,
-                failed,
-                now_s + engine.wall_offset_s,
-                ticket.place,
-                self.slow_s,
-                self.keep_values,
-            )
+            kept = ticket.op if self.keep_values else None
+            line = stats.record(elapsed_s, documents, size, getmores, now_s, kept, failed)
             if line is not None:
                 slow_log.warning("%s", line)
         except Exception as error:
-            engine.fault("profile", error)
+            self.engine.fault("profile", error)
 
 
 def _give_up(fill: Fill) -> list[Any]:
@@ -396,7 +414,8 @@ class Engine:
     """Everything qbmongo keeps for one client. Holds no client, so that it keeps none alive.
 
     lock: a threading.Lock, or a context manager that does nothing where one thread runs all.
-    wall_offset_s: what turns the clients' monotonic seconds into seconds since the epoch.
+    find_place: the place in the program that made the present call, as "file:line".
+    dropped: readings whose cursors were collected as garbage, to be settled by the next call.
     mutable_ok: whether what a started command's plain dicts hold is surely what was sent (nobody
         else can run between encoding and event).
     """
@@ -406,14 +425,14 @@ class Engine:
         settings: Settings,
         *,
         lock: Any,
-        wall_offset_s: float,
+        find_place: Callable[[], str | None],
         profile: Profile | None,
         cache: Cache | None,
         mutable_ok: bool,
     ) -> None:
         self.settings = settings
         self.lock = lock
-        self.wall_offset_s = wall_offset_s
+        self.find_place = find_place
         self.profile = profile
         self.cache = cache
         self.ledger = Ledger()
@@ -424,10 +443,13 @@ class Engine:
         self.hits = 0
         self.misses = 0
         self.joins = 0
+        self.verified = 0
+        self.differences = 0
         self.bypassed: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.dropped: deque[Any] = deque()
         self.want: Callable[[str], None] | None = None
-        self._wanted: set[str] = set()
+        self._said: set[str] = set()
         self._scopes: dict[tuple[str, str | None, str | None], Scope] = {}
 
     def scope(self, namespace: str, variant: str | None = None, concern: str | None = None) -> Scope:
@@ -447,12 +469,12 @@ class Engine:
         for scope in list(self._scopes.values()):
             scope.resolve()
 
-    def wanted(self, namespace: str) -> None:
-        """A read of this namespace could be cached: see that its database is watched."""
-        database = namespace.partition(".")[0]
-        if database not in self._wanted and self.want is not None:
-            self._wanted.add(database)
-            self.want(database)
+    def after_fork(self, lock: Any) -> None:
+        """In the child of a fork: starts empty, with a lock that nobody holds."""
+        self.lock = lock
+        self.ledger = Ledger()
+        if self.cache is not None:
+            self.cache.after_fork()
 
     # Faults of ours
 
@@ -530,25 +552,69 @@ class Engine:
         else:
             cache.close(closed.effects)
 
-    # What the watcher tells (the sink of coherence)
+    # What the watcher tells (coherence.records.Sink)
 
-    def stream_event(self, database: str, effects: tuple[Effect, ...], time: Any) -> None:
-        """Effects of a change-stream event at an operation time."""
-        if self.cache is not None:
+    def event(self, database: str, effects: tuple[Effect, ...], time: Any) -> None:
+        """Effects of a change-stream event, at its cluster time."""
+        cache = self.cache
+        if cache is not None:
             with self.lock:
-                self.cache.event(database, effects, time.time << 32 | time.inc)
+                cache.event(database, effects, time.time << 32 | time.inc)
 
-    def stream_lease(self, database: str, primary: Any, start_s: float) -> None:
-        """A probe that began at start_s succeeded."""
+    def lease(self, database: str, primary: Any, start_s: float) -> None:
+        """Everything up to start_s has been told to `event`."""
         if self.cache is not None:
             with self.lock:
                 self.cache.lease(database, primary, start_s)
 
-    def stream_lost(self, database: str | None, reason: str) -> None:
+    def lost(self, database: str | None, reason: str) -> None:
         """The stream of a database (None: all) may have missed something."""
         if self.cache is not None:
             with self.lock:
                 self.cache.lost(database, reason)
+
+    def unavailable(self, database: str, reason: str) -> None:
+        """The database cannot be watched."""
+        if self.cache is not None:
+            with self.lock:
+                self.cache.lost(database, reason)
+        if reason not in self._said:
+            self._said.add(reason)
+            log.warning("qbmongo: %s is not cached: %s", database, reason)
+
+    def in_use(self, database: str) -> bool:
+        """Whether the database's cache was asked since this was asked last."""
+        if self.cache is None:
+            return False
+        trust = self.cache.trust(database)
+        used, trust.used = trust.used, False
+        return used
+
+    def wanted_facts(self, database: str) -> list[str]:
+        """Collections of a database whose facts (type, collation, indexes) are wanted."""
+        if self.cache is None:
+            return []
+        with self.lock:
+            return self.cache.wanted_facts(database)
+
+    def facts_stamp(self, namespace: str) -> Any:
+        """To be taken before facts are read, and given back with them."""
+        assert self.cache is not None
+        with self.lock:
+            return self.cache.facts_stamp(namespace)
+
+    def facts(
+        self,
+        namespace: str,
+        stamp: Any,
+        collections: Sequence[Mapping[str, Any]] | None,
+        indexes: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """A namespace's listCollections and listIndexes documents; None: they could not be read."""
+        assert self.cache is not None
+        with self.lock:
+            known = None if collections is None else facts_from(collections, indexes)
+            self.cache.facts_read(namespace, stamp, known)
 
     def primary_changed(self) -> None:
         """The primary is another one, or the same in another term."""

@@ -25,9 +25,10 @@ class Trust:
     trusted: a probe has succeeded since the stream was (re)opened.
     epoch: changes whenever trust begins or ends, so that a fill can tell it lasted.
     primary: the primary that the stream and the probe were on.
+    used: the cache was asked since the watcher looked last.
     """
 
-    __slots__ = ("database", "epoch", "lease_until_s", "primary", "reason", "trusted")
+    __slots__ = ("database", "epoch", "lease_until_s", "primary", "reason", "trusted", "used")
 
     def __init__(self, database: str) -> None:
         self.database = database
@@ -36,6 +37,7 @@ class Trust:
         self.epoch = 0
         self.primary: Any = None
         self.reason = "starting"
+        self.used = False
 
     def renewed(self, primary: Any, until_s: float) -> None:
         """A probe succeeded on this primary; the lease runs until the instant given."""

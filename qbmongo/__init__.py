@@ -1,0 +1,63 @@
+"""qbmongo: a PyMongo or Motor program made faster by changing one import.
+
+OptimizedClient            is-a motor.motor_asyncio.AsyncIOMotorClient
+OptimizedAsyncMongoClient  is-a pymongo.AsyncMongoClient
+OptimizedMongoClient       is-a pymongo.MongoClient
+
+Everything that is ours is behind `client.qb`; see docs/.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .clients.motor import OptimizedClient
+    from .clients.pymongo_async import OptimizedAsyncMongoClient
+    from .clients.pymongo_sync import OptimizedMongoClient
+    from .errors import ProfileFileError, QbError, QbTimeoutError, SettingsError
+    from .settings import CacheSettings, ProfileSettings, Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CacheSettings",
+    "OptimizedAsyncMongoClient",
+    "OptimizedClient",
+    "OptimizedMongoClient",
+    "ProfileFileError",
+    "ProfileSettings",
+    "QbError",
+    "QbTimeoutError",
+    "Settings",
+    "SettingsError",
+    "__version__",
+]
+
+# A program uses one driver: the others are not imported for it.
+_WHERE = {
+    "OptimizedClient": ".clients.motor",
+    "OptimizedAsyncMongoClient": ".clients.pymongo_async",
+    "OptimizedMongoClient": ".clients.pymongo_sync",
+    "ProfileFileError": ".errors",
+    "QbError": ".errors",
+    "QbTimeoutError": ".errors",
+    "SettingsError": ".errors",
+    "CacheSettings": ".settings",
+    "ProfileSettings": ".settings",
+    "Settings": ".settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(where, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,261 @@
+"""What a cursor keeps while its answer arrives: served from memory, observed, or kept for later.
+
+Sync and async cursors differ only in how they wait; everything else is here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import bson
+
+from ..core.engine import ALONE, Join, Lead, Scope, Ticket
+from ..core.store import Entry
+from .arguments import AfterClusterTime, cursor_bypass, cursor_op, under_timeout
+from .parts import UNCACHED
+
+__all__ = [
+    "Reading",
+    "call_bypass",
+    "decode_documents",
+    "deliver",
+    "read_concern_after",
+    "served_one",
+]
+
+monotonic = time.monotonic
+
+
+def decode_documents(data: bytes, codec: Any) -> list[Any]:
+    """The documents of a kept answer, fresh objects built with a collection's codec options."""
+    return bson.decode_all(data, codec) if data else []
+
+
+def read_concern_after(level: str | None, seen: int) -> AfterClusterTime:
+    """A read concern that waits for an operation time the client has seen."""
+    return AfterClusterTime(level, bson.Timestamp(seen >> 32, seen & 0xFFFFFFFF))
+
+
+def deliver(waiters: list[tuple[Any, Any]]) -> None:
+    """Gives each waiter its answer."""
+    for waiter, answer in waiters:
+        waiter.deliver(answer)
+
+
+def settle_dropped(dropped: deque[Reading]) -> None:
+    """Settles what cursors that were collected as garbage left open."""
+    while dropped:
+        try:
+            reading = dropped.popleft()
+        except IndexError:
+            return
+        deliver(reading.finish(complete=False))
+
+
+def call_bypass(bound: Any) -> str | None:
+    """Why no call in this context is cached, or None."""
+    if bound is not None:
+        return "session"
+    return "uncached" if UNCACHED.get() else None
+
+
+class Reading:
+    """One cursor's way through the engine.
+
+    consume: the cursor is read to its end in one go by us (find_one, to_list), so that it may lead
+    or join a flight. A cursor that its caller advances may fill but never leads: the loop's body
+    may ask for the same read.
+    """
+
+    __slots__ = (
+        "batches",
+        "busy",
+        "chunks",
+        "consume",
+        "documents",
+        "elapsed_s",
+        "kind",
+        "scope",
+        "size",
+        "ticket",
+    )
+
+    def __init__(self, scope: Scope, kind: str = "find") -> None:
+        self.scope = scope
+        self.kind = kind
+        self.consume = False
+        # The driver closes a cursor inside its own refresh: that is not the caller giving up.
+        self.busy = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to before the first sending (a rewound cursor)."""
+        self.ticket: Ticket | None = None
+        self.chunks: list[bytes] | None = None
+        self.documents = 0
+        self.size = 0
+        self.batches = 0
+        self.elapsed_s = 0.0
+
+    # Before the first sending
+
+    def begin(self, cursor: Any, bound: Any, *, wait: bool = True) -> Join | None:
+        """Asks the engine. Afterwards the cursor is either served, or has a ticket, or is to join.
+
+        bound: the session bound to the context, or None. wait: the caller can wait for a flight.
+        """
+        scope = self.scope
+        if scope.engine.dropped:
+            settle_dropped(scope.engine.dropped)
+        now_s = monotonic()
+        entry = bypass = None
+        try:
+            op = cursor_op(cursor, scope, self.kind)
+            if scope.cache is not None:
+                bypass = call_bypass(bound) or cursor_bypass(cursor)
+                if bypass is None:
+                    entry = scope.hit(op, cursor._codec_options, now_s)
+        except Exception as error:
+            scope.engine.fault("cursor", error)
+            return None
+        if entry is not None:
+            self.serve(cursor, entry.data)
+            scope.served(entry, now_s, monotonic())
+            return None
+        decision = scope.begin_read(
+            op,
+            cursor._codec_options,
+            now_s,
+            bypass=bypass,
+            share=self.consume and wait and not under_timeout(cursor._timeout),
+        )
+        if type(decision) is Join:
+            return decision
+        self.take(decision)  # type: ignore[arg-type]
+        return None
+
+    def joined(self, cursor: Any, join: Join, data: bytes) -> None:
+        """A flight's answer serves this cursor too."""
+        count = self.serve(cursor, data)
+        self.scope.settle_read(join.ticket, monotonic(), documents=count, size=len(data))
+
+    def take(self, ticket: Ticket) -> None:
+        """The read goes to the driver under this ticket."""
+        self.ticket = ticket
+        self.chunks = [] if type(ticket) is Lead else None
+
+    @staticmethod
+    def serve(cursor: Any, data: bytes) -> int:
+        """Fills the cursor as if the server had sent everything in its first batch."""
+        documents = decode_documents(data, cursor._codec_options)
+        cursor._data = deque(documents)
+        cursor._retrieved += len(documents)
+        cursor._id = 0
+        cursor._killed = True
+        return len(documents)
+
+    def prepare(self, cursor: Any) -> tuple[Any, ...] | None:
+        """Puts what must be sent into the cursor; returns what `restore` puts back."""
+        lead = self.ticket
+        if type(lead) is not Lead:
+            return None
+        kept = (cursor._spec, cursor._projection, cursor._read_concern)
+        cursor._spec = lead.send.filter
+        if cursor._projection:
+            cursor._projection = lead.send.projection
+        if lead.seen:
+            cursor._read_concern = read_concern_after(self.scope.concern, lead.seen)
+        return kept
+
+    @staticmethod
+    def restore(cursor: Any, kept: tuple[Any, ...] | None) -> None:
+        if kept is not None:
+            cursor._spec, cursor._projection, cursor._read_concern = kept
+
+    # Replies
+
+    def unpack(self, response: Any, cursor_id: Any, codec: Any, user_fields: Any) -> Any:
+        """A reply's documents, decoded, with their bytes noted; None to let the driver unpack.
+
+        Only for replies that may be kept: one decoding more is not paid for otherwise.
+        """
+        if self.chunks is None:
+            self.size += len(getattr(response, "payload_document", b""))
+            return None
+        try:
+            raw = response.raw_response(cursor_id, user_fields=user_fields)
+            reply = raw[0]
+            if reply.get("ok") != 1 or "cursor" not in reply:
+                return None
+            bson._convert_raw_document_lists_to_streams(reply)
+            batch = reply["cursor"]
+        except Exception as error:
+            self.chunks = None
+            self.scope.engine.fault("unpack", error)
+            return None
+        for name in ("firstBatch", "nextBatch"):
+            if name in batch:
+                data = b"".join(batch[name])
+                batch[name] = decode_documents(data, codec)
+                self.arrived(data)
+        return raw
+
+    def arrived(self, data: bytes) -> None:
+        """A batch's documents, as bytes; what grows too large is not kept."""
+        self.size += len(data)
+        lead = self.ticket
+        if self.chunks is not None and type(lead) is Lead:
+            if self.size > lead.fill.max_bytes:
+                self.chunks = None
+            else:
+                self.chunks.append(data)
+
+    def replied(self, cursor: Any, elapsed_s: float, count: int) -> list[Any]:
+        """A batch arrived after so many seconds; settles when it was the last. Returns waiters,
+        each to be given `answer`."""
+        self.elapsed_s += elapsed_s
+        self.documents += count
+        self.batches += 1
+        if cursor._id == 0 or cursor._killed:
+            return self.finish(complete=cursor._id == 0)
+        return []
+
+    def finish(self, *, complete: bool) -> list[Any]:
+        """The last batch has come, or the cursor was closed before."""
+        ticket = self.ticket
+        if ticket is None:
+            return []
+        self.ticket = None
+        chunks = self.chunks
+        data = b"".join(chunks) if complete and chunks is not None else None
+        waiters = self.scope.settle_read(
+            ticket,
+            monotonic(),
+            documents=self.documents,
+            size=self.size,
+            getmores=max(self.batches - 1, 0),
+            data=data,
+            elapsed_s=self.elapsed_s,
+        )
+        return [(waiter, ALONE if data is None else data) for waiter in waiters]
+
+    def failed(self, error: BaseException, elapsed_s: float) -> list[Any]:
+        """The driver raised. Returns waiters with what each is given: to go on alone, or, where
+        the leader was interrupted and not answered, for the first to send the read again."""
+        ticket = self.ticket
+        if ticket is None:
+            return []
+        self.ticket = None
+        if not isinstance(error, Exception):
+            heir = self.scope.cancel_read(ticket)
+            if heir is not None:
+                return [heir]
+        waiters = self.scope.fail_read(ticket, monotonic(), elapsed_s=self.elapsed_s + elapsed_s)
+        return [(waiter, ALONE) for waiter in waiters]
+
+
+def served_one(entry: Entry, codec: Any) -> Any:
+    """The one document of a kept answer, or None."""
+    return bson.decode(entry.data, codec) if entry.data else None

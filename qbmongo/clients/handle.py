@@ -1,0 +1,156 @@
+"""`client.qb`: the one attribute that qbmongo adds to a client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import QbError, QbTimeoutError
+from ..profiles import ProfileSnapshot
+from ..settings import CacheSettings, ProfileSettings, Settings
+from .parts import UNCACHED, Parts
+from .stats import Stats, stats_of
+
+__all__ = ["AsyncHandle", "MotorHandle", "SyncHandle"]
+
+
+class _Handle:
+    """What all three clients offer, without waiting for anything."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force for the client."""
+        return self._parts.settings
+
+    def options(
+        self, namespace: str | None = None, **parts: ProfileSettings | CacheSettings | None
+    ) -> Settings:
+        """Reads, or changes, what holds for a database ("shop") or a collection ("shop.orders").
+
+        namespace: None for the client's own settings, which can only be read. parts: records to
+        use there instead of the client's, or None to switch a part off there. Takes effect at once,
+        for collection objects that exist too. Returns the settings then in force.
+
+        Raises SettingsError naming the part, the value and what is allowed.
+        """
+        if namespace is None:
+            if parts:
+                raise TypeError("options of the whole client are given when it is made (qb=...)")
+            return self._parts.settings
+        if parts:
+            self._parts.configure(self._parts.settings.overridden(namespace, parts))
+        return self._parts.settings.for_namespace(namespace)
+
+    def stats(self) -> Stats:
+        """What every part has done so far: a frozen snapshot."""
+        return stats_of(self._parts.engine, self._parts.watcher, time.monotonic())
+
+    def profile(self) -> ProfileSnapshot:
+        """Statistics of every query shape so far: a frozen snapshot, `.save(path)` keeps it.
+
+        Raises QbError if the profile is off.
+        """
+        engine = self._parts.engine
+        if engine is None or engine.profile is None:
+            raise QbError("the profile is off: Settings(profile=ProfileSettings()) turns it on")
+        return ProfileSnapshot.take(engine.profile, time.monotonic(), time.time())
+
+    def clear(self) -> None:
+        """Forgets every kept answer of this client; answers under way are not kept either."""
+        if self._parts.engine is not None:
+            self._parts.engine.clear()
+
+    @contextmanager
+    def uncached(self) -> Iterator[None]:
+        """Within it (this task or thread), every read goes to the server and none is kept."""
+        token = UNCACHED.set(True)
+        try:
+            yield
+        finally:
+            UNCACHED.reset(token)
+
+    def _late(self, timeout_s: float) -> QbTimeoutError:
+        stats = self.stats().cache
+        state = stats.watcher if stats is not None else None
+        return QbTimeoutError(
+            f"caught_up() did not finish in timeout_s={timeout_s:g}; the watcher is"
+            f" {state.state if state is not None else 'off'}"
+            f" ({state.reason if state is not None else 'the cache is off'})"
+        )
+
+
+class SyncHandle(_Handle):
+    """`OptimizedMongoClient.qb`."""
+
+    __slots__ = ()
+
+    def caught_up(self, timeout_s: float = 10.0) -> None:
+        """Returns when the change stream has shown everything up to the server's present time.
+
+        Whatever other clients wrote before this call is seen by every read after it. Returns at
+        once where nothing is cached. Raises QbTimeoutError after timeout_s seconds.
+        """
+        watcher = self._parts.watcher
+        if watcher is not None and not watcher.caught_up(timeout_s):
+            raise self._late(timeout_s)
+
+
+class AsyncHandle(_Handle):
+    """`OptimizedAsyncMongoClient.qb`."""
+
+    __slots__ = ()
+
+    async def caught_up(self, timeout_s: float = 10.0) -> None:
+        """Returns when the change stream has shown everything up to the server's present time.
+
+        Whatever other clients wrote before this call is seen by every read after it. Returns at
+        once where nothing is cached. Raises QbTimeoutError after timeout_s seconds.
+        """
+        watcher = self._parts.watcher
+        if watcher is not None and not await watcher.caught_up(timeout_s):
+            raise self._late(timeout_s)
+
+
+class MotorHandle(_Handle):
+    """`OptimizedClient.qb`."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, parts: Parts, loop: Callable[[], Any]) -> None:
+        super().__init__(parts)
+        self._loop = loop
+
+    async def caught_up(self, timeout_s: float = 10.0) -> None:
+        """Returns when the change stream has shown everything up to the server's present time.
+
+        Whatever other clients wrote before this call is seen by every read after it. Returns at
+        once where nothing is cached. Raises QbTimeoutError after timeout_s seconds.
+        """
+        watcher = self._parts.watcher
+        if watcher is None:
+            return
+        loop = self._loop()
+        done = loop.create_future()
+
+        def finish(is_caught_up: bool) -> None:
+            def resolve() -> None:
+                if not done.done():
+                    done.set_result(is_caught_up)
+
+            loop.call_soon_threadsafe(resolve)
+
+        watcher.when_caught_up(finish)
+        try:
+            reached = await asyncio.wait_for(done, timeout_s)
+        except asyncio.TimeoutError:
+            reached = False
+        if not reached:
+            raise self._late(timeout_s)

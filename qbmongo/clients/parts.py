@@ -1,0 +1,180 @@
+"""What a client of ours is made of besides the driver's: engine, listeners, watcher.
+
+One `Parts` per client. It holds no client, so that it keeps none alive.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+from ..coherence.records import Limits
+from ..core.cache import Cache
+from ..core.effects import effect_of_event
+from ..core.engine import Engine
+from ..core.profile import Profile
+from ..core.store import Budget
+from ..quantiles import DDSketchScale
+from ..settings import Settings
+from .arguments import place_of_call
+from .listener import EffectListener, PrimaryListener
+
+__all__ = ["UNCACHED", "Parts", "bound_async_session", "bound_sync_session"]
+
+# All clients of the process share one budget of bytes; see core.store.Budget.
+_BUDGET = Budget(threading.Lock())
+
+# Set inside `client.qb.uncached()`.
+UNCACHED: ContextVar[bool] = ContextVar("qbmongo_uncached", default=False)
+
+try:
+    from pymongo.asynchronous.client_session import _SESSION as _ASYNC_SESSION
+    from pymongo.synchronous.client_session import _SESSION as _SYNC_SESSION
+except ImportError:  # drivers without ClientSession.bind
+    _ASYNC_SESSION = _SYNC_SESSION = ContextVar("qbmongo_no_session", default=None)
+
+bound_sync_session = _SYNC_SESSION.get
+bound_async_session = _ASYNC_SESSION.get
+
+# Clients whose child after a fork must start empty.
+_FORKED: weakref.WeakSet[Parts] = weakref.WeakSet()
+
+
+class Parts:
+    """Engine and watcher of one client; None where they are off.
+
+    options: the client's keyword arguments, changed in place: ours are taken out, listeners added.
+    threads: calls and command events come from more than one thread.
+    """
+
+    def __init__(
+        self,
+        given: Settings | None,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        *,
+        threads: bool,
+    ) -> None:
+        self.settings = _settings_for(given)
+        if options.get("auto_encryption_opts") is not None:
+            # Documents on the wire are not those the program sees.
+            self.settings = Settings(profile=self.settings.profile, cache=None)
+        self.engine = _engine_for(self.settings, threads=threads)
+        self.client_args = args
+        self.client_options = dict(options)
+        self.watcher: Any = None
+        if self.engine is not None and self.engine.cache is not None:
+            options["event_listeners"] = [
+                *(options.get("event_listeners") or ()),
+                EffectListener(self.engine),
+                PrimaryListener(self.engine),
+            ]
+            _FORKED.add(self)
+
+    def limits(self) -> Limits:
+        """The watcher's limits, by the client's settings."""
+        part = self.settings.cache
+        assert part is not None
+        return Limits(lease_s=part.lease_s, max_events_per_s=part.max_events_per_s)
+
+    def watch_with(self, watcher_type: Any, driver_client: Any) -> None:
+        """Makes the watcher; it starts with the first read that could be cached.
+
+        watcher_type: ThreadWatcher or TaskWatcher. driver_client: the plain client class for it.
+        """
+        engine = self.engine
+        if engine is None or engine.cache is None:
+            return
+        args, options = self.client_args, self.client_options
+
+        def factory(changed: Mapping[str, Any]) -> Any:
+            own = {k: v for k, v in options.items() if k.lower() not in _NOT_THE_WATCHERS}
+            return driver_client(*args, **_merged(own, changed))
+
+        self.watcher = watcher_type(engine, factory, effect_of_event, self.limits())
+        engine.want = self.watcher.watch
+
+    def configure(self, settings: Settings) -> None:
+        """Puts other settings into force."""
+        self.settings = settings
+        if self.engine is not None:
+            self.engine.configure(settings)
+
+    def after_fork(self) -> None:
+        """In the child: nothing that was kept, no watcher, no lock that somebody else held."""
+        engine = self.engine
+        if engine is not None:
+            engine.after_fork(threading.Lock())
+        if self.watcher is not None:
+            self.watcher.after_fork()
+
+
+_NOT_THE_WATCHERS = frozenset({"io_loop", "auto_encryption_opts", "document_class", "type_registry"})
+
+
+def _merged(own: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with some replaced; the driver's option names are not case sensitive."""
+    replaced = {name.lower() for name in changed}
+    return {k: v for k, v in own.items() if k.lower() not in replaced} | dict(changed)
+
+
+def _settings_for(given: Settings | None) -> Settings:
+    if given is None:
+        return Settings.from_environment()
+    if not isinstance(given, Settings):
+        raise TypeError(f"qb must be a qbmongo.Settings or None, not {given!r}")
+    return given
+
+
+def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
+    if settings.profile is None and settings.cache is None:
+        return None
+
+    def lock() -> AbstractContextManager[Any]:
+        return threading.Lock() if threads else nullcontext()
+
+    profile = cache = None
+    if settings.profile is not None:
+        part = settings.profile
+        profile = Profile(
+            DDSketchScale(),
+            lock(),
+            time.monotonic(),
+            slow_ms=part.slow_ms,
+            log_every_s=part.log_every_s,
+            max_shapes=part.max_shapes,
+            samples=part.samples,
+            place_every=part.place_every,
+            find_place=place_of_call,
+        )
+    if settings.cache is not None:
+        cache = Cache(
+            max_bytes=settings.cache.max_bytes,
+            lease_s=settings.cache.lease_s,
+            max_age_s=settings.cache.max_age_s,
+            unknown_s=settings.cache.unknown_s,
+            budget=_BUDGET,
+        )
+    return Engine(
+        settings,
+        lock=lock(),
+        find_place=place_of_call,
+        profile=profile,
+        cache=cache,
+        mutable_ok=not threads,
+    )
+
+
+def _after_fork_in_child() -> None:
+    for parts in list(_FORKED):
+        parts.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,161 @@
+"""Cursors of the synchronous driver: answered from memory, observed, or kept for later.
+
+The Motor client's cursors drive these from its executor threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pymongo.command_cursor
+import pymongo.cursor
+
+from ..core.engine import Lead
+from .cursors import Reading, deliver
+from .listener import CURRENT
+from .parts import bound_sync_session
+
+__all__ = ["CommandCursor", "Cursor", "ThreadWaiter"]
+
+monotonic = time.monotonic
+
+
+class ThreadWaiter:
+    """A thread that waits for a flight's answer."""
+
+    __slots__ = ("_answer", "_event")
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._answer: Any = None
+
+    def deliver(self, answer: Any) -> None:
+        self._answer = answer
+        self._event.set()
+
+    def wait(self) -> Any:
+        self._event.wait()
+        return self._answer
+
+
+class _ReadingCursor:
+    """What both kinds of cursor do with what arrives."""
+
+    _qb: Reading | None = None
+
+    def _qb_send(self, reading: Reading, refresh: Any) -> int:
+        """One round trip of the driver's, told to the engine."""
+        kept = reading.prepare(self) if self._id is None else None
+        token = CURRENT.set(reading.ticket)
+        reading.busy = True
+        started_s = monotonic()
+        try:
+            count: int = refresh()
+        except BaseException as error:
+            deliver(reading.failed(error, monotonic() - started_s))
+            raise
+        finally:
+            reading.busy = False
+            CURRENT.reset(token)
+            reading.restore(self, kept)
+        waiters = reading.replied(self, monotonic() - started_s, count)
+        if waiters:
+            deliver(waiters)
+        return count
+
+    def _unpack_response(
+        self,
+        response: Any,
+        cursor_id: Any,
+        codec_options: Any,
+        user_fields: Any = None,
+        legacy_response: bool = False,
+    ) -> Any:
+        reading = self._qb
+        if reading is not None and reading.busy:
+            unpacked = reading.unpack(response, cursor_id, codec_options, user_fields)
+            if unpacked is not None:
+                return unpacked
+        return super()._unpack_response(
+            response, cursor_id, codec_options, user_fields, legacy_response
+        )
+
+    def _qb_given_up(self) -> None:
+        reading = self._qb
+        if reading is not None and reading.ticket is not None and not reading.busy:
+            deliver(reading.finish(complete=False))
+
+    def close(self) -> None:
+        self._qb_given_up()
+        super().close()
+
+    def __del__(self) -> None:
+        reading = self._qb
+        if reading is not None and reading.ticket is not None:
+            # May run anywhere, even under our own lock: settled by whoever comes next.
+            reading.scope.engine.dropped.append(reading)
+        super().__del__()
+
+
+class Cursor(_ReadingCursor, pymongo.cursor.Cursor):
+    """A cursor whose answer may come from memory, and is observed."""
+
+    def _clone_base(self, session: Any) -> Any:
+        clone = super()._clone_base(session)
+        if self._qb is not None:
+            clone._qb = Reading(self._qb.scope)
+        return clone
+
+    def _refresh(self) -> int:
+        reading = self._qb
+        if reading is None or self._data or self._killed:
+            return super()._refresh()
+        if self._id is None and reading.ticket is None:
+            self._qb_begin(reading)
+            if self._id == 0:
+                return len(self._data)
+        return self._qb_send(reading, super()._refresh)
+
+    def _qb_begin(self, reading: Reading) -> None:
+        """Served, or with a ticket, afterwards; waits for another's answer if there is a flight."""
+        while True:
+            join = reading.begin(self, bound_sync_session())
+            if join is None:
+                return
+            waiter = ThreadWaiter()
+            if not reading.scope.join(join, waiter):
+                continue
+            try:
+                answer = waiter.wait()
+            except BaseException:
+                reading.scope.leave(join, waiter)
+                raise
+            if type(answer) is bytes:
+                reading.joined(self, join, answer)
+            else:
+                reading.take(answer if type(answer) is Lead else join.ticket)
+            return
+
+    def rewind(self) -> Any:
+        super().rewind()
+        if self._qb is not None:
+            self._qb.reset()
+        return self
+
+    def to_list(self, length: int | None = None) -> Any:
+        reading = self._qb
+        if reading is not None and length is None:
+            reading.consume = True
+        return super().to_list(length)
+
+
+class CommandCursor(_ReadingCursor, pymongo.command_cursor.CommandCursor):
+    """An aggregation's cursor; its first batch has come when it is made."""
+
+    def _refresh(self) -> int:
+        reading = self._qb
+        if reading is None or self._data or self._killed or not self._id:
+            return super()._refresh()
+        return self._qb_send(reading, super()._refresh)
