@@ -12,6 +12,7 @@ from typing import Any
 from bson import Regex, json_util
 
 from ..records import ReadOp, WriteOp
+from .shape_filters import type_class
 
 MAX_TEXT = 1_000  # characters
 _MAX_ITEMS = 20
@@ -53,9 +54,7 @@ def _bounded(value: Any, depth: int) -> Any:
         return listed
     if isinstance(value, Regex):
         return {"$regex": _bounded(value.pattern, depth)}
-    if type(value).__module__.partition(".")[0] in ("builtins", "bson", "datetime", "re", "uuid"):
-        return value
-    return f"({type(value).__name__})"
+    return f"({type(value).__name__})" if type_class(value) == "other" else value
 
 
 def _first(items: Any) -> Any:
