@@ -90,6 +90,9 @@ _LOGICAL = frozenset({"$or", "$nor", "$and"})
 _LISTS = frozenset({"$in", "$nin", "$all"})
 _TRUTH = frozenset({"$exists"})
 
+# Operators whose argument's type class says all; each maps to itself, the exact string.
+_COMPARISONS = {name: name for name in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")}
+
 # A prefix that an index can seek to: an anchor, then at least one literal character.
 _PREFIX = re.compile(r"(?:\^|\\A)(?:[^\\^$.|?*+()\[\]{}\s#]|\\[^A-Za-z0-9])(?![?*{])")
 
@@ -228,12 +231,32 @@ def _is_operators(value: Any) -> bool:
 
 
 def _predicate(value: Any, room: Room, depth: int) -> Any:
+    if type(value) is dict:
+        comparisons = _comparisons(value)
+        if comparisons is not None:
+            return comparisons
     if not _is_operators(value):
         return type_class(value)
     operators = _operators(value, room, depth)
     if len(operators) == 1 and operators[0][0] == "$eq":
         return operators[0][1]
     return operators
+
+
+def _comparisons(value: dict[Any, Any]) -> Any:
+    """What `_operators` gives for comparisons with plain values; None for everything else."""
+    found = []
+    for operator, argument in value.items():
+        name = _COMPARISONS.get(operator)
+        known = CLASSES.get(type(argument))
+        if name is None or known is None:
+            return None
+        found.append((name, known))
+    if len(found) > 1:
+        found.sort()
+    elif not found or found[0][0] == "$eq":
+        return found[0][1] if found else None
+    return tuple(found)
 
 
 def _operators(value: Mapping[Any, Any], room: Room, depth: int) -> tuple[tuple[str, Any], ...]:
@@ -317,10 +340,12 @@ def _expression(value: Any, room: Room) -> frozenset[str]:
 
 def sort_key(sort: Any) -> tuple[tuple[str, Any], ...]:
     """The key of a sort, hint or key pattern: paths in order with their directions."""
-    return tuple((name_of(path), _direction(value)) for path, value in _items(sort))
+    return tuple([(name_of(path), _direction(value)) for path, value in _items(sort)])
 
 
 def _direction(value: Any) -> Any:
+    if type(value) is int:
+        return 1 if value >= 0 else -1
     if isinstance(value, Decimal128):
         value = value.to_decimal()
     if isinstance(value, (int, float, Decimal)):
@@ -343,7 +368,9 @@ def projection_key(projection: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(kept, key=itemgetter(0)))
 
 
-def _items(pairs: Any) -> list[tuple[Any, Any]]:
+def _items(pairs: Any) -> Iterable[tuple[Any, Any]]:
+    if type(pairs) is dict and len(pairs) <= MAX_NODES:
+        return pairs.items()
     if isinstance(pairs, str):
         return [(pairs, 1)]
     if isinstance(pairs, DOCUMENT):

@@ -21,6 +21,7 @@ read is a shape of its own (the path "$invalid"). Nothing here raises.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from itertools import islice
 from typing import Any
 
 from ..records import ReadOp, WriteOp
@@ -29,6 +30,7 @@ from .shape_filters import (
     INVALID,
     MAX_BRANCHES,
     MAX_NAME,
+    MAX_NODES,
     SCALARS,
     Room,
     filter_key,
@@ -196,14 +198,15 @@ def _update_key(document: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
         document = {name: stage[name] for stage in document[:_MAX_FIELDS] for name in stage}
     parts = []
     for operator, fields in document.items():
-        touched: list[Any] = []
-        if isinstance(fields, (dict, list, tuple, Mapping)):
-            touched = list(fields)
-        elif isinstance(fields, str):
-            touched = [fields]
-        roots = {name_of(path).partition(".")[0] for path in touched}
+        if isinstance(fields, str):
+            fields = (fields,)
+        elif not isinstance(fields, (dict, list, tuple, Mapping)):
+            fields = ()
+        roots = {name_of(path).partition(".")[0] for path in islice(fields, MAX_NODES)}
         parts.append((name_of(operator), tuple(sorted(roots)[:_MAX_FIELDS])))
-    return tuple(sorted(parts))
+    if len(parts) > 1:
+        parts.sort()
+    return tuple(parts)
 
 
 def _requests_key(requests: Any, room: Room) -> frozenset[tuple[str, Any]]:

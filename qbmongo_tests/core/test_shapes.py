@@ -112,6 +112,19 @@ def test_the_fast_path_gives_the_key_of_the_general_path(filter: dict[str, Any])
     assert find_shape(filter) == find_shape(filter, options={"comment": "general"})
 
 
+COMPARED = st.dictionaries(
+    st.sampled_from(["$eq", "$ne", "$gt", "$lt", "$exists", "$in", "x"]),
+    st.one_of(SCALARS, st.just([1, "x"]), st.just({"y": 1})),
+    max_size=3,
+)
+
+
+@given(COMPARED)
+def test_comparisons_read_quickly_give_the_key_of_the_general_path(operators: Any) -> None:
+    # A SON is no exact dict, and leads through the general path.
+    assert find_shape({"a": operators}) == find_shape({"a": SON(operators)})
+
+
 def test_the_comment_field_is_no_part_of_the_fast_path_either() -> None:
     assert find_shape({"$comment": "x"}) == find_shape({})
     assert find_shape({"$comment": "x", "a": 1}) == find_shape({"a": 1})
