@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from os import PathLike
@@ -32,8 +31,8 @@ def show(paths: Sequence[str | PathLike[str]], as_json: bool, console: Console) 
     """
     snapshot = merge([ProfileSnapshot.load(path) for path in paths])
     if as_json:
-        text = json.dumps(snapshot.as_dict(), ensure_ascii=False, indent=1)
-        console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        text = snapshot.to_json()
+        console.print(text, end="", markup=False, highlight=False, emoji=False, soft_wrap=True)
     else:
         console.print(profile_table(snapshot))
         for line in _notes(snapshot):

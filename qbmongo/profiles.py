@@ -81,6 +81,14 @@ class ProfileSnapshot:
             "other": None if self.other is None else _row_as_dict(self.other),
         }
 
+    def to_json(self) -> str:
+        """The content of the snapshot's file as text, one line per shape."""
+        content = self.as_dict()
+        rows = [_dumps(row) for row in content.pop("shapes")]
+        head = _dumps(content)
+        shapes = "[\n" + ",\n".join(rows) + "\n]" if rows else "[]"
+        return f'{head[:-1]},\n"shapes": {shapes}}}\n'
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the snapshot to a file, whole or not at all.
 
@@ -88,11 +96,11 @@ class ProfileSnapshot:
             OSError: the file cannot be written; a file that was there before is unchanged.
         """
         target = Path(path)
-        text = json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+        text = self.to_json()
         part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
         try:
             with part.open("x", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(text + "\n")
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(target)
@@ -307,6 +315,10 @@ def _latency_from_fields(fields: Fields) -> Latency:
         p99_s=fields.number("p99_s", low=0),
         bins=bins,
     )
+
+
+def _dumps(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False)
 
 
 def _refuse_constant(name: str) -> Any:
