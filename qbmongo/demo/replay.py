@@ -12,6 +12,7 @@ from typing import Any
 
 from pymongo.errors import ConnectionFailure, PyMongoError
 
+from ..errors import QbTimeoutError
 from .arms import Arm, Played, play_sync
 from .dataset import FLIGHTS, JOURNAL
 from .digest import fingerprint
@@ -28,6 +29,7 @@ class Tally:
     """What one arm's operations took.
 
     latencies_ns: per kind, nanoseconds of each operation; elapsed_ns: of all slices together.
+    slice_rates: operations per second of each slice.
     """
 
     latencies_ns: dict[Kind, array[int]] = field(
@@ -35,6 +37,7 @@ class Tally:
     )
     elapsed_ns: int = 0
     operations: int = 0
+    slice_rates: list[float] = field(default_factory=list)
 
     def add(self, operations: Sequence[Operation], played: Played) -> None:
         """Count a slice."""
@@ -42,6 +45,7 @@ class Tally:
             self.latencies_ns[operation.kind].append(latency_ns)
         self.elapsed_ns += played.elapsed_ns
         self.operations += len(played.answers)
+        self.slice_rates.append(len(played.answers) / (played.elapsed_ns / 1e9))
 
 
 @dataclass(slots=True)
@@ -138,7 +142,10 @@ async def _let_others_write(
     outcome.foreign += len(operations)
     _compare(operations, plain, ours, answers[0], answers[1], outcome, state)
     begun_ns = perf_counter_ns()
-    await ours.arm.caught_up()
+    try:
+        await ours.arm.caught_up()
+    except QbTimeoutError as error:
+        outcome.difference = outcome.difference or f"another program's writes stay unknown: {error}"
     outcome.caught_up_ns += perf_counter_ns() - begun_ns
 
 
