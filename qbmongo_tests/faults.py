@@ -22,10 +22,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -291,7 +292,7 @@ class FaultProxy:
 
     def start(self) -> FaultProxy:
         """Listen on a free port of the loopback interface. A proxy is started once."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()
         self._thread.start()
         if not self._ready.wait(_WAIT_S):
             raise TimeoutError("the proxy did not start")
@@ -336,38 +337,42 @@ class FaultProxy:
     async def _serve(self) -> None:
         tasks: set[asyncio.Task[None]] = set()
 
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self._serve_client(reader, writer))
+        def accept() -> None:
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionError):
+                return
+            task = asyncio.ensure_future(self._serve_client(connection))
             tasks.add(task)
+            task.add_done_callback(lambda _: tasks.discard(task))
+            # A task that is cancelled before its first turn never owned it.
+            task.add_done_callback(lambda _: connection.close())
 
-            def forget(_: asyncio.Future[None]) -> None:
-                tasks.discard(task)
-                writer.transport.abort()
-
-            task.add_done_callback(forget)
-
-        listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-        self.address = "{}:{}".format(*listener.sockets[0].getsockname())
-        self._ready.set()
-        await self._stopping.wait()
-        listener.close()
-        # The loop accepts, and closes, a connection in several turns.
-        await _turns()
+        # asyncio.Server leaves connections open that arrive while it closes.
+        # Source: https://github.com/python/cpython/issues/109564
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+            listener.setblocking(False)
+            self.address = "{}:{}".format(*listener.getsockname())
+            self._loop.add_reader(listener, accept)
+            self._ready.set()
+            await self._stopping.wait()
+            self._loop.remove_reader(listener)
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await _turns()
 
-    async def _serve_client(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _serve_client(self, connection: socket.socket) -> None:
         if self.refusing:
             return
-        try:
-            server_reader, server = await asyncio.open_connection(*self._server)
-        except OSError:
-            return
-        await self._join(_Link(next(self._numbers), reader, writer, server_reader, server))
+        async with _stream(sock=connection) as (client_reader, client):
+            try:
+                host, port = self._server
+                async with _stream(host=host, port=port) as (server_reader, server):
+                    await self._join(
+                        _Link(next(self._numbers), client_reader, client, server_reader, server)
+                    )
+            except OSError:
+                return
 
     async def _join(self, link: _Link) -> None:
         self._links.add(link)
@@ -462,9 +467,16 @@ class FaultProxy:
         return self.hook(command) if self.hook is not None else None
 
 
-async def _turns(count: int = 10) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
+@contextlib.asynccontextmanager
+async def _stream(**where: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is aborted, and really closed, at the end of the block."""
+    reader, writer = await asyncio.open_connection(**where)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _send(writer: asyncio.StreamWriter, message: bytes) -> None:
