@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,11 +21,14 @@ from pymongo.monitoring import (
 from ..core.effects import READ_COMMANDS
 from ..core.engine import Engine, Ticket
 
-__all__ = ["CURRENT", "EffectListener", "PrimaryListener"]
+__all__ = ["CURRENT", "OPENED", "EffectListener", "PrimaryListener"]
 
-# The ticket whose driver call is running in this context: told which server answered, and which of
-# its commands had no event when the call ended.
+# The ticket whose driver call is running in this context: told which server answered.
 CURRENT: ContextVar[Ticket | None] = ContextVar("qbmongo_current", default=None)
+
+# Commands of the driver call running in this context that were started and had no outcome yet. A
+# cancelled or interrupted call publishes none: what is left here when it ends is closed as unknown.
+OPENED: ContextVar[set[Hashable] | None] = ContextVar("qbmongo_opened", default=None)
 
 
 class EffectListener(CommandListener):
@@ -39,26 +43,36 @@ class EffectListener(CommandListener):
 
     def started(self, event: CommandStartedEvent) -> None:
         name = event.command_name
-        if name not in READ_COMMANDS:
-            self._engine.command_started(
-                (event.connection_id, event.request_id), name, event.database_name, event.command
-            )
+        if name in READ_COMMANDS:
+            return
+        key = (event.connection_id, event.request_id)
+        opened = OPENED.get()
+        if opened is not None:
+            opened.add(key)
+        self._engine.command_started(key, name, event.database_name, event.command)
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         address = event.connection_id
+        key = (address, event.request_id)
         ticket = CURRENT.get()
         if ticket is not None:
             ticket.address = address
+        opened = OPENED.get()
+        if opened:
+            opened.discard(key)
         self._engine.command_succeeded(
-            (address, event.request_id), event.command_name, event.reply, address, time.monotonic()
+            key, event.command_name, event.reply, address, time.monotonic()
         )
 
     def failed(self, event: CommandFailedEvent) -> None:
         name = event.command_name
-        if name not in READ_COMMANDS:
-            self._engine.command_failed(
-                (event.connection_id, event.request_id), name, event.failure, time.monotonic()
-            )
+        if name in READ_COMMANDS:
+            return
+        key = (event.connection_id, event.request_id)
+        opened = OPENED.get()
+        if opened:
+            opened.discard(key)
+        self._engine.command_failed(key, name, event.failure, time.monotonic())
 
 
 class PrimaryListener(ServerListener):

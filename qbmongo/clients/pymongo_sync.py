@@ -19,7 +19,7 @@ from . import arguments
 from .cursors import Reading, call_bypass, deliver, served_one
 from .frozen_writes import FREEZERS
 from .handle import SyncHandle
-from .listener import CURRENT
+from .listener import CURRENT, OPENED
 from .parts import Parts, bound_sync_session
 from .sync_cursors import CommandCursor, Cursor, ThreadWaiter
 from .values import Aggregation, ValueRead, answered
@@ -147,7 +147,7 @@ def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, dri
     return cursor
 
 
-class Collection(_Driver):
+class Collection(_Driver[Any]):
     """A collection whose reads may be answered from memory, and whose calls are observed."""
 
     _qb: Scope | None
@@ -180,18 +180,8 @@ class Collection(_Driver):
         # Type checkers see the driver's own signatures.
 
         @functools.wraps(_Driver.with_options)
-        def with_options(
-            self, codec_options=None, read_preference=None, write_concern=None, read_concern=None
-        ):
-            return Collection(
-                self._database,
-                self._name,
-                False,
-                codec_options or self.codec_options,
-                read_preference or self.read_preference,
-                write_concern or self.write_concern,
-                read_concern or self.read_concern,
-            )
+        def with_options(self, *args, **kwargs):
+            return _ours(self._database, super().with_options(*args, **kwargs))
 
         @functools.wraps(_Driver.find_one)
         def find_one(self, filter=None, *args, **kwargs):
@@ -329,10 +319,35 @@ class Collection(_Driver):
         bulk_write = _observed_write("bulk_write")
 
 
+def _ours(database: Any, made: Any) -> Collection:
+    """A collection object of the driver's as one of ours."""
+    return Collection(
+        database,
+        made.name,
+        False,
+        made.codec_options,
+        made.read_preference,
+        made.write_concern,
+        made.read_concern,
+    )
+
+
+def _our_database(client: Any, made: Any) -> Database:
+    """A database object of the driver's as one of ours."""
+    return Database(
+        client,
+        made.name,
+        made.codec_options,
+        made.read_preference,
+        made.write_concern,
+        made.read_concern,
+    )
+
+
 _DriverDatabase = pymongo.database.Database
 
 
-class Database(_DriverDatabase):
+class Database(_DriverDatabase[Any]):
     """A database whose collections are ours."""
 
     def __getitem__(self, name: str) -> Any:
@@ -341,46 +356,19 @@ class Database(_DriverDatabase):
     if not TYPE_CHECKING:
 
         @functools.wraps(_DriverDatabase.get_collection)
-        def get_collection(
-            self,
-            name,
-            codec_options=None,
-            read_preference=None,
-            write_concern=None,
-            read_concern=None,
-        ):
-            return Collection(
-                self, name, False, codec_options, read_preference, write_concern, read_concern
-            )
+        def get_collection(self, *args, **kwargs):
+            return _ours(self, super().get_collection(*args, **kwargs))
 
         @functools.wraps(_DriverDatabase.create_collection)
-        def create_collection(self, name, *args, **kwargs):
-            made = super().create_collection(name, *args, **kwargs)
-            return Collection(
-                self,
-                made.name,
-                False,
-                made.codec_options,
-                made.read_preference,
-                made.write_concern,
-                made.read_concern,
-            )
+        def create_collection(self, *args, **kwargs):
+            return _ours(self, super().create_collection(*args, **kwargs))
 
         @functools.wraps(_DriverDatabase.with_options)
-        def with_options(
-            self, codec_options=None, read_preference=None, write_concern=None, read_concern=None
-        ):
-            return Database(
-                self._client,
-                self._name,
-                codec_options or self.codec_options,
-                read_preference or self.read_preference,
-                write_concern or self.write_concern,
-                read_concern or self.read_concern,
-            )
+        def with_options(self, *args, **kwargs):
+            return _our_database(self.client, super().with_options(*args, **kwargs))
 
 
-class OptimizedMongoClient(MongoClient):
+class OptimizedMongoClient(MongoClient[Any]):
     """A pymongo.MongoClient whose reads may be answered from memory and whose calls are profiled.
 
     Takes what MongoClient takes, and qb: Settings, or None for those of the environment. Everything
@@ -409,34 +397,27 @@ class OptimizedMongoClient(MongoClient):
 
     if not TYPE_CHECKING:
 
+        def _retry_internal(self, *args, **kwargs):
+            """Every operation of the driver's passes here: closes what an interrupted one left."""
+            engine = self._qb.engine
+            if engine is None or engine.cache is None:
+                return super()._retry_internal(*args, **kwargs)
+            opened = set()
+            token = OPENED.set(opened)
+            try:
+                return super()._retry_internal(*args, **kwargs)
+            finally:
+                OPENED.reset(token)
+                if opened:
+                    engine.abandoned(opened, monotonic())
+
         @functools.wraps(MongoClient.get_database)
-        def get_database(
-            self,
-            name=None,
-            codec_options=None,
-            read_preference=None,
-            write_concern=None,
-            read_concern=None,
-        ):
-            if name is None:
-                name = super().get_database().name
-            return Database(
-                self, name, codec_options, read_preference, write_concern, read_concern
-            )
+        def get_database(self, *args, **kwargs):
+            return _our_database(self, super().get_database(*args, **kwargs))
 
         @functools.wraps(MongoClient.get_default_database)
-        def get_default_database(
-            self,
-            default=None,
-            codec_options=None,
-            read_preference=None,
-            write_concern=None,
-            read_concern=None,
-        ):
-            name = super().get_default_database(default).name
-            return Database(
-                self, name, codec_options, read_preference, write_concern, read_concern
-            )
+        def get_default_database(self, *args, **kwargs):
+            return _our_database(self, super().get_default_database(*args, **kwargs))
 
         @functools.wraps(MongoClient.bulk_write)
         def bulk_write(self, models, *args, **kwargs):

@@ -45,7 +45,7 @@ ALONE = _Alone()
 
 
 class Ticket:
-    """A call on its way to the driver."""
+    """A call on its way to the driver. address: the server that answered last."""
 
     __slots__ = ("address", "op", "scope", "started_s", "stats")
 

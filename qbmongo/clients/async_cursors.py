@@ -1,0 +1,170 @@
+"""Cursors of PyMongo Async: answered from memory, observed, or kept for later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from pymongo.asynchronous.command_cursor import AsyncCommandCursor as DriverCommandCursor
+from pymongo.asynchronous.cursor import AsyncCursor as DriverCursor
+
+from ..core.engine import Lead
+from .cursors import Reading, deliver
+from .fairness import LoopTurn
+from .listener import CURRENT
+from .parts import bound_async_session
+
+__all__ = ["AsyncCommandCursor", "AsyncCursor", "TaskWaiter", "hand_on"]
+
+monotonic = time.monotonic
+
+
+class TaskWaiter:
+    """A task that waits for a flight's answer."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def deliver(self, answer: Any) -> None:
+        if not self.future.done():
+            self.future.set_result(answer)
+
+
+def hand_on(waiter: TaskWaiter, scope: Any, join: Any) -> None:
+    """A waiter was cancelled: it leaves the flight, and what it was given already goes on.
+
+    Whoever has been made the leader in the same turn as it was cancelled hands over in its turn.
+    """
+    scope.leave(join, waiter)
+    future = waiter.future
+    if future.done() and not future.cancelled() and type(future.result()) is Lead:
+        heir = scope.cancel_read(future.result())
+        if heir is not None:
+            deliver([heir])
+
+
+class _ReadingCursor:
+    """What both kinds of cursor do with what arrives."""
+
+    _qb: Reading | None = None
+
+    async def _qb_send(self, reading: Reading, refresh: Any) -> int:
+        """One round trip of the driver's, told to the engine."""
+        kept = reading.prepare(self) if self._id is None else None
+        token = CURRENT.set(reading.ticket)
+        reading.busy = True
+        started_s = monotonic()
+        try:
+            count: int = await refresh()
+        except BaseException as error:
+            deliver(reading.failed(error, monotonic() - started_s))
+            raise
+        finally:
+            reading.busy = False
+            CURRENT.reset(token)
+            reading.restore(self, kept)
+        waiters = reading.replied(self, monotonic() - started_s, count)
+        if waiters:
+            deliver(waiters)
+        return count
+
+    def _unpack_response(
+        self,
+        response: Any,
+        cursor_id: Any,
+        codec_options: Any,
+        user_fields: Any = None,
+        legacy_response: bool = False,
+    ) -> Any:
+        reading = self._qb
+        if reading is not None and reading.busy:
+            unpacked = reading.unpack(response, cursor_id, codec_options, user_fields)
+            if unpacked is not None:
+                return unpacked
+        return super()._unpack_response(  # type: ignore[misc]
+            response, cursor_id, codec_options, user_fields, legacy_response
+        )
+
+    async def close(self) -> None:
+        reading = self._qb
+        if reading is not None and reading.ticket is not None and not reading.busy:
+            deliver(reading.finish(complete=False))
+        await super().close()  # type: ignore[misc]
+
+    def __del__(self) -> None:
+        reading = self._qb
+        if reading is not None and reading.ticket is not None:
+            # May run anywhere, in the middle of our own work: settled by whoever comes next.
+            reading.scope.engine.dropped.append(reading)
+        super().__del__()  # type: ignore[misc]
+
+
+class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
+    """A cursor whose answer may come from memory, and is observed."""
+
+    _qb_turn: LoopTurn | None = None
+
+    def _clone_base(self, session: Any) -> Any:
+        clone = super()._clone_base(session)
+        if self._qb is not None:
+            clone._qb = Reading(self._qb.scope)
+            clone._qb_turn = self._qb_turn
+        return clone
+
+    async def _refresh(self) -> int:
+        reading = self._qb
+        if reading is None or self._data or self._killed:
+            return await super()._refresh()
+        if self._id is None and reading.ticket is None:
+            await self._qb_begin(reading)
+            if self._id == 0:
+                turn = self._qb_turn
+                if turn is not None and turn.over():
+                    await asyncio.sleep(0)
+                return len(self._data)
+        return await self._qb_send(reading, super()._refresh)
+
+    async def _qb_begin(self, reading: Reading) -> None:
+        """Served, or with a ticket, afterwards; waits for another's answer if there is a flight."""
+        while True:
+            join = reading.begin(self, bound_async_session())
+            if join is None:
+                return
+            waiter = TaskWaiter()
+            if not reading.scope.join(join, waiter):
+                continue
+            try:
+                answer = await waiter.future
+            except BaseException:
+                hand_on(waiter, reading.scope, join)
+                raise
+            if type(answer) is bytes:
+                reading.joined(self, join, answer)
+            else:
+                reading.take(answer if type(answer) is Lead else join.ticket)
+            return
+
+    async def rewind(self) -> Any:
+        await super().rewind()
+        if self._qb is not None:
+            self._qb.reset()
+        return self
+
+    async def to_list(self, length: int | None = None) -> Any:
+        reading = self._qb
+        if reading is not None and length is None:
+            reading.consume = True
+        return await super().to_list(length)
+
+
+class AsyncCommandCursor(_ReadingCursor, DriverCommandCursor[Any]):
+    """An aggregation's cursor; its first batch has come when it is made."""
+
+    async def _refresh(self) -> int:
+        reading = self._qb
+        if reading is None or self._data or self._killed or not self._id:
+            return await super()._refresh()
+        return await self._qb_send(reading, super()._refresh)
