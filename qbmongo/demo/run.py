@@ -107,7 +107,6 @@ async def _play(
     options: DemoOptions, sites: Sites, timetable: Timetable, flights: int, status: Console
 ) -> Result:
     wires = wire_counts(sites)
-    status.print(f"playing for {options.seconds:g} s ...", style="dim", highlight=False)
     async with AsyncExitStack() as stack:
         plain, ours = [
             await _contender(options.client, make, site, wire, stack)
@@ -117,6 +116,7 @@ async def _play(
             )
         ]
         pieces = slices(timetable)
+        status.print(f"playing for {options.seconds:g} s ...", style="dim", highlight=False)
         # What was made so far lives until the end: a full collection must not fall into one arm.
         gc.collect()
         gc.freeze()
