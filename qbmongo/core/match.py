@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbmongo.core.predicates import (
+from .predicates import (
     InvalidFilter,
     Predicate,
     exists,
@@ -27,9 +27,9 @@ from qbmongo.core.predicates import (
     regex,
     regex_operator,
 )
-from qbmongo.core.traversal import UNSURE, Perhaps, as_stored, items, plain, walk
-from qbmongo.core.truth import Truth, all_of, any_of, negate
-from qbmongo.core.values import type_order
+from .traversal import UNSURE, Perhaps, as_stored, items, plain, walk
+from .truth import Truth, all_of, any_of, negate
+from .values import type_order
 
 _MAX_PATH_PARTS = 100
 _DBREF_NAMES = frozenset(("$ref", "$id", "$db"))

@@ -19,6 +19,7 @@ _CLASS = re.compile(
 _QUANTIFIER = re.compile(
     r"(?:(?P<open>[*+])|(?P<maybe>\?)|\{(?P<low>\d{1,3})(?P<to>,\d{0,3})?\})\??"
 )
+_LETTERS = re.compile(r"\\[bdDwWsS]")
 _LINE_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _MAX_PATTERN_CHARS = 256
 _MAX_STEPS = 1_000_000
@@ -54,8 +55,9 @@ def compile_search(pattern: str, options: str) -> Callable[[str], bool | None] |
         return None
 
     def search(subject: str) -> bool | None:
-        # Beyond ASCII the engines fold case differently; what ends a line is a build option.
-        if caseless and not subject.isascii():
+        # Beyond ASCII the engines fold case and know letters differently; so it is, by options of
+        # their build, with what ends a line.
+        if (caseless or shape.reads_letters) and not subject.isascii():
             return None
         if "\0" in subject or (shape.reads_lines and _LINE_BREAKS.search(subject)):
             return None
@@ -69,12 +71,13 @@ def compile_search(pattern: str, options: str) -> Callable[[str], bool | None] |
 class _Shape:
     """What a pattern consists of, as far as the price of a search depends on it."""
 
-    __slots__ = ("branches", "optionals", "reads_lines", "repeats")
+    __slots__ = ("branches", "optionals", "reads_letters", "reads_lines", "repeats")
 
     def __init__(self) -> None:
         self.repeats = 0
         self.optionals = 0
         self.branches = 0
+        self.reads_letters = False
         self.reads_lines = False
 
     def steps(self, subject_chars: int) -> int:
@@ -84,6 +87,7 @@ class _Shape:
 
     def read(self, pattern: str) -> bool:
         """Take the pattern apart; False when it holds anything outside the subset."""
+        self.reads_letters = _LETTERS.search(pattern) is not None
         position = depth = 0
         while position < len(pattern):
             char = pattern[position]

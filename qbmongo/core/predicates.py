@@ -18,10 +18,10 @@ from bson.max_key import MaxKey
 from bson.min_key import MinKey
 from bson.regex import Regex
 
-from qbmongo.core.patterns import compile_search
-from qbmongo.core.traversal import MISSING
-from qbmongo.core.truth import Truth, any_of
-from qbmongo.core.values import canonical_ids, compare, number, regex_parts, type_order
+from .patterns import compile_search
+from .traversal import MISSING
+from .truth import Truth, any_of
+from .values import canonical_ids, compare, number, regex_parts, type_order
 
 Predicate = Callable[[Any], Truth]
 

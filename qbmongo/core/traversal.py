@@ -13,7 +13,7 @@ from bson.dbref import DBRef
 from bson.raw_bson import RawBSONDocument
 from bson.timestamp import Timestamp
 
-from qbmongo.core.values import decode_exactly, type_order
+from .values import decode_exactly, type_order
 
 
 class Mark:
@@ -34,8 +34,8 @@ class Perhaps(Mark):
 MISSING = Mark()
 # A value that is not known here, or that only the server will fill in.
 UNSURE = Mark()
-# An array on the way holds something else than documents: for a comparison with null, servers
-# before and after SERVER-36681 (9.0) differ on whether the field is missing there.
+# An array on the way holds something else than documents, or not the index asked for: whether the
+# field is missing there, as a comparison with null asks, differs between servers (SERVER-36681).
 _PERHAPS_MISSING = Perhaps(MISSING)
 
 
@@ -135,7 +135,7 @@ def _walk_array(
                 # MongoDB does not look into an array that an index led to, yet an index on the path
                 # holds its items; no page of the manual says which.
                 yield from map(Perhaps, map(_stored, item))
-    if not only_documents:
+    if not only_documents or parts[start].isdigit():
         yield _PERHAPS_MISSING
 
 
