@@ -1,0 +1,1 @@
+"""The parity harness: the plain driver and ours, given the same operations, must act the same."""
