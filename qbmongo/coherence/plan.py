@@ -112,6 +112,11 @@ class Plan:
         """The watched databases by name; to be read only."""
         return self._streams
 
+    @property
+    def is_connected(self) -> bool:
+        """The last command was answered by the primary."""
+        return self._is_connected
+
     def watch(self, database: str, now_s: float) -> None:
         """Watch a database too. Harmless when it is watched already: it counts as a use."""
         stream = self._streams.get(database)
@@ -166,7 +171,9 @@ class Plan:
         return request or Sleep(self._next_instant_s())
 
     def farewell(self) -> list[Request]:
-        """killCursors for all that is open, to be sent (if it can be) when the watcher closes."""
+        """killCursors for all that is open, to be sent when the watcher closes."""
+        if not self._is_connected:
+            return []
         for stream in self._streams.values():
             stream.drop_cursor()
         requests = []

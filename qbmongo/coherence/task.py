@@ -13,7 +13,6 @@ from typing import Any
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import PyMongoError
 
 from qbmongo.coherence.commands import (
     CODEC,
@@ -173,11 +172,13 @@ class _Work:
         try:
             client = self._client_factory(client_options(self._limits, self._listener))
             try:
-                async with client.start_session(causal_consistency=False) as session:
-                    await self._watch(client, session)
+                session = client.start_session(causal_consistency=False)
+                await self._watch(client, session)
+                if await self._took_leave(client, session):
+                    # Otherwise it times out on the server: closing must not wait for one to come.
+                    await session.end_session()
             finally:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(client.close(), _CLOSE_LIMIT_S)
+                await _close(client)
             self.plan.ended("closed", "")
         except Exception as error:
             self.is_faulty = True
@@ -205,11 +206,17 @@ class _Work:
             else:
                 primary = self._listener.primary(client.topology_description)
                 self.plan.reply(self._clock(), reply, primary)
-        for request in self.plan.farewell():
-            try:
+
+    async def _took_leave(
+        self, client: AsyncMongoClient[dict[str, Any]], session: AsyncClientSession
+    ) -> bool:
+        """Kill the open cursors; whether the server was there to be told."""
+        try:
+            for request in self.plan.farewell():
                 await self._send(client, session, request)
-            except PyMongoError:
-                return
+        except FAILURES:
+            return False
+        return self.plan.is_connected
 
     async def _send(
         self,
@@ -220,6 +227,18 @@ class _Work:
         return await client[request.database].command(
             request.command, session=session, codec_options=CODEC
         )
+
+
+async def _close(client: AsyncMongoClient[dict[str, Any]]) -> None:
+    """Close a client, with a goodbye to the server only if that is quick."""
+    try:
+        await asyncio.wait_for(client.close(), _CLOSE_LIMIT_S)
+    except asyncio.TimeoutError:
+        # The sessions it wanted to end are out of its hands: this one sends nothing.
+        await client.close()
+    except asyncio.CancelledError:
+        await client.close()
+        raise
 
 
 class _Bell:

@@ -13,7 +13,6 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.errors import PyMongoError
 
 from qbmongo.coherence.commands import (
     CODEC,
@@ -173,8 +172,11 @@ class _Work:
         try:
             client = self._client_factory(client_options(self._limits, self._listener))
             try:
-                with client.start_session(causal_consistency=False) as session:
-                    self._watch(client, session)
+                session = client.start_session(causal_consistency=False)
+                self._watch(client, session)
+                if self._took_leave(client, session):
+                    # Otherwise it times out on the server: closing must not wait for one to come.
+                    session.end_session()
             finally:
                 client.close()
             self.plan.ended("closed", "")
@@ -203,11 +205,15 @@ class _Work:
             else:
                 primary = self._listener.primary(client.topology_description)
                 self.plan.reply(self._clock(), reply, primary)
-        for request in self.plan.farewell():
-            try:
+
+    def _took_leave(self, client: MongoClient[dict[str, Any]], session: ClientSession) -> bool:
+        """Kill the open cursors; whether the server was there to be told."""
+        try:
+            for request in self.plan.farewell():
                 self._send(client, session, request)
-            except PyMongoError:
-                return
+        except FAILURES:
+            return False
+        return self.plan.is_connected
 
     def _send(
         self, client: MongoClient[dict[str, Any]], session: ClientSession, request: Request

@@ -1,0 +1,491 @@
+"""Both runners of the watcher on a real server, with faults from a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.database import Database
+
+from qbmongo.coherence.records import Limits
+from qbmongo.coherence.task import TaskWatcher
+from qbmongo.coherence.thread import ThreadWatcher
+from qbmongo.core.events import effect_of_event
+from qbmongo.core.values import canonical
+from qbmongo_tests.coherence.harness import (
+    QUICK,
+    RUNNERS,
+    Recorder,
+    TaskRunner,
+    ThreadRunner,
+)
+from qbmongo_tests.conftest import OwnServer
+from qbmongo_tests.faults import Command, DropReply, FaultProxy, Swallow
+
+Runner = ThreadRunner | TaskRunner
+Start = Callable[..., Runner]
+Data = Database[dict[str, Any]]
+
+
+@pytest.fixture
+def sink() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(params=["thread", "task"])
+def start(request: pytest.FixtureRequest, server_uri: str, sink: Recorder) -> Iterator[Start]:
+    """Start a watcher of either kind: start(uri, limits=..., **client_options)."""
+    runners: list[Runner] = []
+
+    def begin(uri: str = server_uri, **options: Any) -> Runner:
+        runner = RUNNERS[request.param](uri, sink, **options)
+        runners.append(runner)
+        return runner
+
+    yield begin
+    for runner in runners:
+        runner.stop()
+
+
+def test_writes_of_others_are_told_before_caught_up_returns(
+    start: Start, sink: Recorder, database: Data
+) -> None:
+    watcher = start()
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    database.c.insert_one({"_id": 1, "a": {"b": 1}, "old": 1, "list": [1, 2, 3]})
+    database.c.update_one({"_id": 1}, {"$set": {"a.b": 2}, "$unset": {"old": 1}})
+    database.c.delete_one({"_id": 1})
+    assert watcher.caught_up()
+    one = frozenset({canonical(1)})
+    written = [e for e in sink.effects(database.name) if e.kind != "namespace"]
+    assert [(e.kind, e.namespace, e.ids) for e in written] == [
+        (kind, f"{database.name}.c", one) for kind in ("insert", "update", "delete")
+    ]
+    assert written[1].paths == {"a.b", "old"}
+
+
+def test_values_of_documents_do_not_travel(
+    start: Start, fault_proxy: FaultProxy, database: Data
+) -> None:
+    events: list[Any] = []
+
+    def keep(event: Any) -> Any:
+        events.append(event)
+        return effect_of_event(event)
+
+    watcher = start(fault_proxy.uri, effects_of=keep)
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    database.c.insert_one({"_id": 1, "secret": "s" * 50})
+    database.c.update_one({"_id": 1}, {"$set": {"secret": "t" * 50}})
+    assert watcher.caught_up()
+    assert "secret" in repr(events)
+    assert "sss" not in repr(events)
+    assert "ttt" not in repr(events)
+
+
+def test_index_and_collection_events_are_told(start: Start, sink: Recorder, database: Data) -> None:
+    watcher = start()
+    watcher.watch(database.name)
+    database.create_collection("c")
+    assert watcher.caught_up()
+    before = len(sink.effects(database.name))
+    database.c.create_index("x")
+    database.command("collMod", "c", validator={"n": {"$exists": False}})
+    database.c.rename("d")
+    database.d.drop()
+    assert watcher.caught_up()
+    told = sink.effects(database.name)[before:]
+    assert {effect.kind for effect in told} == {"namespace"}
+    assert {effect.namespace.partition(".")[2] for effect in told} == {"c", "d"}
+
+
+def test_caught_up_holds_while_another_client_keeps_writing(
+    start: Start, sink: Recorder, server_uri: str, database: Data
+) -> None:
+    watcher = start()
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    stop = threading.Event()
+
+    def write() -> None:
+        with MongoClient[dict[str, Any]](server_uri) as other:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                other[database.name].noise.insert_one({"_id": number})
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(25):
+            database.c.insert_one({"_id": f"marked-{number}"})
+            assert watcher.caught_up()
+            assert canonical(f"marked-{number}") in sink.ids(database.name)
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_lease_is_renewed_and_starts_before_what_it_rests_on(
+    start: Start, sink: Recorder, database: Data
+) -> None:
+    watcher = start(limits=QUICK)
+    watcher.watch(database.name)
+    before_s = time.monotonic()
+    sink.wait_for(lambda: len(sink.of("lease")) >= 4)
+    starts = [told[3] for told in sink.of("lease")]
+    assert starts == sorted(starts)
+    assert before_s < starts[0]
+    assert starts[-1] < time.monotonic()
+    assert watcher.stats().databases[0].lease_remaining_s > 0
+    primary = sink.of("lease")[-1][2]
+    assert primary.election_id is not None
+    assert primary.address == database.client.primary
+
+
+def test_databases_are_watched_together(
+    start: Start, sink: Recorder, database: Data, plain_client: MongoClient[dict[str, Any]]
+) -> None:
+    names = [database.name, *(f"{database.name}_{i}" for i in range(3))]
+    watcher = start()
+    try:
+        for name in names:
+            watcher.watch(name)
+        assert watcher.caught_up()
+        for name in names:
+            plain_client[name].c.insert_one({"_id": name})
+        assert watcher.caught_up()
+        for name in names:
+            assert sink.ids(name) == [canonical(name)]
+    finally:
+        for name in names[1:]:
+            plain_client.drop_database(name)
+
+
+def test_dropped_database_is_a_gap_and_watched_again(
+    start: Start, sink: Recorder, database: Data
+) -> None:
+    watcher = start()
+    watcher.watch(database.name)
+    database.c.insert_one({"_id": 1})
+    assert watcher.caught_up()
+    database.client.drop_database(database.name)
+    assert watcher.caught_up()
+    assert sink.of("lost")[-1][1:] == (database.name, "database dropped or renamed")
+    database.c.insert_one({"_id": 2})
+    assert watcher.caught_up()
+    assert sink.ids(database.name)[-1] == canonical(2)
+
+
+def test_lost_replies_and_closed_connections_lose_no_event(
+    start: Start, sink: Recorder, fault_proxy: FaultProxy, database: Data
+) -> None:
+    watcher = start(fault_proxy.uri)
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    losses = sink.of("lost")
+    for number in range(12):
+        if number % 3 == 0:
+            fault_proxy.on("getMore", DropReply())
+        elif number % 3 == 1:
+            fault_proxy.close_connections()
+        else:
+            fault_proxy.on("find", DropReply())
+        database.c.insert_one({"_id": number})
+        assert watcher.caught_up()
+        assert canonical(number) in sink.ids(database.name)
+    assert sink.of("lost") == losses
+    stats = watcher.stats()
+    assert stats.failures >= 4
+    assert stats.databases[0].resumes >= 4
+
+
+def test_silent_stream_gives_no_lease_and_is_resumed_after_a_finite_time(
+    start: Start, sink: Recorder, fault_proxy: FaultProxy, database: Data
+) -> None:
+    watcher = start(fault_proxy.uri, limits=QUICK)
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    rule = fault_proxy.on("getMore", Swallow(), times=None)
+    assert not watcher.caught_up(QUICK.lease_s)
+    leases = len(sink.of("lease"))
+    last_s = sink.of("lease")[-1][3]
+    database.c.insert_one({"_id": 1})
+    assert not watcher.caught_up(QUICK.lease_s)
+    assert len(sink.of("lease")) == leases
+    assert time.monotonic() > last_s + QUICK.lease_s
+    assert watcher.stats().databases[0].lease_remaining_s == 0.0
+    assert rule.hits > 1
+    fault_proxy.clear()
+    assert watcher.caught_up()
+    assert sink.ids(database.name) == [canonical(1)]
+
+
+def test_commands_share_one_session_and_carry_no_timeout_of_the_caller(
+    start: Start, fault_proxy: FaultProxy, database: Data
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def keep(command: Command) -> None:
+        if command.name in ("hello", "aggregate", "find", "getMore"):
+            document = command.document()
+            if "lsid" in document:
+                seen.append(document)
+
+    fault_proxy.hook = keep
+    watcher = start(fault_proxy.uri)
+    with pymongo.timeout(0.001):
+        watcher.watch(database.name)
+    assert watcher.caught_up()
+    assert watcher.caught_up()
+    assert watcher.stats().failures == 0
+    assert {next(iter(document)) for document in seen} == {"hello", "aggregate", "find", "getMore"}
+    assert len({document["lsid"]["id"] for document in seen}) == 1
+    assert not any("maxTimeMS" in d for d in seen if "hello" in d or "aggregate" in d)
+
+
+@pytest.mark.parametrize(
+    "query", ["readPreference=secondaryPreferred", "timeoutMS=1", "maxPoolSize=7&minPoolSize=2"]
+)
+def test_options_of_the_user_do_not_become_the_watchers(
+    start: Start, server_uri: str, database: Data, query: str
+) -> None:
+    separator = "&" if "?" in server_uri else "/?"
+    watcher = start(f"{server_uri.rstrip('/')}{separator}{query}", tz_aware=True)
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    assert watcher.stats().failures == 0
+
+
+def test_flood_of_events_ends_the_watch(start: Start, sink: Recorder, database: Data) -> None:
+    watcher = start(limits=Limits(max_events_per_s=50))
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    database.c.insert_many({"_id": number} for number in range(300))
+    sink.wait_for(lambda: sink.of("unavailable", database.name))
+    assert watcher.stats().databases[0].state == "too_many_events"
+    assert watcher.caught_up()
+
+
+def test_standalone_server_is_unavailable_with_one_reason(
+    start: Start, sink: Recorder, own_server: OwnServer
+) -> None:
+    watcher = start(own_server(standalone=True).uri)
+    watcher.watch("d")
+    sink.wait_for(lambda: sink.of("unavailable"))
+    assert sink.of("unavailable") == [("unavailable", "d", "change streams need a replica set")]
+    assert watcher.stats().state == "unsupported"
+    assert not sink.of("lease")
+
+
+def test_missing_privilege_leaves_one_database_out(
+    start: Start, sink: Recorder, own_server: OwnServer
+) -> None:
+    server = own_server(auth=True)
+    with MongoClient[dict[str, Any]](server.uri) as admin:
+        admin.admin.command(
+            "createUser", "limited", pwd="secret", roles=[{"role": "read", "db": "mine"}]
+        )
+    uri = f"mongodb://limited:secret@{server.address}/?authSource=admin"
+    watcher = start(uri)
+    watcher.watch("mine")
+    watcher.watch("theirs")
+    sink.wait_for(lambda: sink.of("unavailable") and sink.of("lease", "mine"))
+    assert {told[1] for told in sink.of("unavailable")} == {"theirs"}
+    assert "no privilege" in sink.of("unavailable")[0][2]
+    states = {watch.database: watch.state for watch in watcher.stats().databases}
+    assert states == {"mine": "trusted", "theirs": "forbidden"}
+
+
+def test_unreachable_server_gives_no_lease_and_is_found_when_it_is_there(
+    start: Start, sink: Recorder, fault_proxy: FaultProxy, database: Data
+) -> None:
+    fault_proxy.refusing = True
+    watcher = start(fault_proxy.uri, limits=QUICK, serverMonitoringMode="poll")
+    watcher.watch(database.name)
+    assert not watcher.caught_up(2 * QUICK.timeout_s)
+    assert watcher.stats().state in ("connecting", "unreachable")
+    fault_proxy.refusing = False
+    assert watcher.caught_up()
+    assert len(sink.of("lease")) >= 1
+
+
+def test_close_is_prompt_and_final_and_may_be_repeated(
+    start: Start, sink: Recorder, database: Data
+) -> None:
+    watcher = start()
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    before_s = time.monotonic()
+    watcher.close()
+    assert time.monotonic() - before_s < 2.0
+    watcher.close()
+    told = len(sink.told)
+    database.c.insert_one({"_id": 1})
+    watcher.watch(database.name)
+    assert not watcher.caught_up(0.2)
+    assert len(sink.told) == told
+    assert watcher.stats().state == "closed"
+
+
+def test_close_does_not_wait_for_a_server_that_is_silent(
+    start: Start, fault_proxy: FaultProxy, database: Data
+) -> None:
+    watcher = start(fault_proxy.uri, limits=QUICK)
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    gate = fault_proxy.hold("getMore", times=None)
+    gate.wait()
+    before_s = time.monotonic()
+    watcher.close()
+    assert time.monotonic() - before_s < 1.5
+    gate.release()
+
+
+def test_closed_watcher_leaves_no_cursor(
+    start: Start, fault_proxy: FaultProxy, database: Data
+) -> None:
+    watcher = start(fault_proxy.uri)
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    watcher.close()
+    assert fault_proxy.counts()["killCursors"] == 1
+
+
+def test_never_started_watcher_is_caught_up_and_closes(start: Start) -> None:
+    watcher = start()
+    assert watcher.caught_up(0.0)
+    assert watcher.stats().state == "idle"
+    watcher.close()
+    assert not watcher.caught_up(0.0)
+
+
+def test_fault_of_ours_ends_trust_with_one_log_line(
+    start: Start, sink: Recorder, database: Data, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(event: Any) -> Any:
+        raise ZeroDivisionError
+
+    watcher = start(effects_of=broken)
+    watcher.watch(database.name)
+    assert watcher.caught_up()
+    with caplog.at_level(logging.INFO, logger="qbmongo"):
+        database.c.insert_one({"_id": 1})
+        sink.wait_for(lambda: sink.of("lost", None)[-1][1:] == (None, "fault"))
+        assert not watcher.caught_up(1.0)
+    assert len(caplog.records) == 1
+    watcher.watch(database.name)
+    assert watcher.stats().state == "fault"
+    assert "ZeroDivisionError" in watcher.stats().reason
+
+
+def test_thread_ends_when_the_sink_is_gone(server_uri: str, database: Data) -> None:
+    sink = Recorder()
+    runner = ThreadRunner(server_uri, sink)
+    runner.watch(database.name)
+    assert runner.caught_up()
+    thread = runner.watcher._thread
+    assert thread is not None
+    assert (thread.name, thread.daemon) == ("qbmongo-watcher", True)
+    del sink
+    gc.collect()
+    thread.join(5.0)
+    assert not thread.is_alive()
+
+
+def test_callback_tells_when_it_is_caught_up(server_uri: str, database: Data) -> None:
+    sink = Recorder()
+    runner = ThreadRunner(server_uri, sink)
+    answers: list[bool] = []
+    answered = threading.Event()
+
+    def answer(is_caught_up: bool) -> None:
+        answers.append(is_caught_up)
+        answered.set()
+        raise ValueError("a callback's own problem")
+
+    runner.watch(database.name)
+    runner.watcher.when_caught_up(answer)
+    assert answered.wait(5.0)
+    assert runner.caught_up()
+    runner.close()
+    runner.watcher.when_caught_up(lambda is_caught_up: answers.append(is_caught_up))
+    assert answers == [True, False]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_child_of_a_fork_watches_for_itself(server_uri: str, database: Data) -> None:
+    sink = Recorder()
+    runner = ThreadRunner(server_uri, sink)
+    runner.watch(database.name)
+    assert runner.caught_up()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            runner.watcher.after_fork()
+            assert runner.stats().state == "idle"
+            sink.told.clear()
+            runner.watch(database.name)
+            assert runner.caught_up()
+            assert sink.of("lost")[0][1:] == (database.name, "opening")
+            assert sink.of("lease")
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    database.c.insert_one({"_id": 1})
+    assert runner.caught_up()
+    assert sink.ids(database.name) == [canonical(1)]
+    runner.stop()
+
+
+def test_next_event_loop_begins_with_a_loss(server_uri: str, database: Data) -> None:
+    sink = Recorder()
+
+    def factory(changed: Any) -> AsyncMongoClient[dict[str, Any]]:
+        return AsyncMongoClient(server_uri, **changed)
+
+    watcher = TaskWatcher(sink, factory, effect_of_event)
+
+    async def watch() -> bool:
+        watcher.watch(database.name)
+        return await watcher.caught_up(5.0)
+
+    assert asyncio.run(watch())
+    database.c.insert_one({"_id": 1})
+    assert asyncio.run(watch())
+    told = [entry[0] for entry in sink.told]
+    assert told.index("lost", 1) < len(told) - 1 - told[::-1].index("lease")
+    asyncio.run(watcher.close())
+
+
+def test_two_watchers_do_not_disturb_each_other(server_uri: str, database: Data) -> None:
+    sinks = [Recorder(), Recorder()]
+    watchers = [
+        ThreadWatcher(sink, lambda changed: MongoClient(server_uri, **changed), effect_of_event)
+        for sink in sinks
+    ]
+    for watcher in watchers:
+        watcher.watch(database.name)
+        assert watcher.caught_up(5.0)
+    watchers[0].close()
+    database.c.insert_one({"_id": 1})
+    assert watchers[1].caught_up(5.0)
+    assert sinks[1].ids(database.name) == [canonical(1)]
+    assert sinks[0].ids(database.name) == []
+    watchers[1].close()
