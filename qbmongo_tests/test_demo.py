@@ -312,7 +312,7 @@ class TestReplay:
     async def test_first_differing_answer_ends_it_and_is_named(self, fakes: Fakes) -> None:
         plain = fakes.contender("one")
         ours = fakes.contender("two", lambda number: number if number < 4 else {"stale": number})
-        outcome = await replay(fakes.stream(), plain, ours, 1e9)
+        outcome = await replay(islice(fakes.stream(), 10), plain, ours, 1e9)
         assert outcome.difference is not None
         # Three answers and one foreign write of the first slice, one answer of the second.
         assert "answer 6 differs" in outcome.difference
