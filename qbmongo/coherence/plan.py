@@ -25,6 +25,7 @@ from typing import Any, Literal
 from bson.datetime_ms import DatetimeMS
 from bson.timestamp import Timestamp
 
+from qbmongo.coherence.facts import FactsReading
 from qbmongo.coherence.failures import meaning_of
 from qbmongo.coherence.records import (
     Failure,
@@ -62,7 +63,7 @@ class _Probe:
 class _Sent:
     """The request in flight. stream is None for hello."""
 
-    kind: Literal["hello", "majority", "open", "more", "kill"]
+    kind: Literal["hello", "majority", "open", "more", "kill", "facts"]
     stream: Stream | None = None
     database: str = ""
 
@@ -89,6 +90,7 @@ class Plan:
         self._streams: dict[str, Stream] = {}
         self._sent: _Sent | None = None
         self._probe: _Probe | None = None
+        self._facts = FactsReading()
         self._round = 0
         self._wanted_round = 0
         self._next_probe_s = -math.inf
@@ -141,17 +143,23 @@ class Plan:
         return self._wanted_round
 
     def is_caught_up(self, ticket: int) -> bool:
-        """Whether every database that is watched has had a lease from that probe or a later one.
+        """Whether every database that is watched has had a lease from that probe or a later one,
+        and the facts wanted are known.
 
         Databases that cannot be watched are not waited for: nothing of them is cached.
         """
         return all(
             stream.lease_round >= ticket for stream in self._streams.values() if stream.is_wanted
-        )
+        ) and not self._facts.wanted(self._sink, self._streams)
 
     def step(self, now_s: float) -> Request | Sleep:
         """What to do now. After a Request, exactly one of reply() and failed() must follow."""
         assert self._sent is None
+        if self._state == "unsupported":
+            # Without change streams a time to live may still keep answers, and needs the facts.
+            request = self._read_facts()
+            if request is not None:
+                return request
         if now_s < self._blocked_until_s:
             return Sleep(self._blocked_until_s)
         if self._state == "unsupported":
@@ -160,9 +168,12 @@ class Plan:
             return Sleep(math.inf)
         if not self._is_connected:
             return self._start_probe(now_s)
+        # The majority read comes before anything is opened: whatever is open when it returns was
+        # open before its hello.
         request = (
             self._majority_read()
             or self._confirm()
+            or self._read_facts()
             or self._kill()
             or self._open(now_s)
             or self._due_probe(now_s)
@@ -185,6 +196,7 @@ class Plan:
     def ended(self, state: Literal["fault", "closed"], reason: str) -> None:
         """Nothing is sent any more; a fault voids what was trusted."""
         self._state, self._reason = state, reason
+        self._facts.abandon(self._sink)
         if state == "fault":
             self._sink.lost(None, "fault")
 
@@ -214,10 +226,13 @@ class Plan:
         if sent.kind == "hello":
             self._hello(now_s, reply, primary.address)
             return
-        if self._is_another(primary):
+        if self._state != "unsupported" and self._is_another(primary):
             self._changed(now_s)
             return
         self._retries = 0
+        if sent.kind == "facts":
+            self._facts.reply(self._sink, reply)
+            return
         if sent.kind == "majority":
             self._majority_reached()
         elif sent.kind == "open":
@@ -234,6 +249,10 @@ class Plan:
         self._failures += 1
         self._drop_probes()
         meaning = meaning_of(failure)
+        if sent.kind == "facts":
+            self._facts.failed(self._sink, failure, meaning)
+            if meaning != "disconnected":
+                return
         is_stream = sent.kind in ("open", "more")
         if meaning == "disconnected":
             if is_stream and sent.stream is not None:
@@ -302,6 +321,7 @@ class Plan:
     def _changed(self, now_s: float) -> None:
         """Another primary: what the last one applied may have been rolled back."""
         self._sink.lost(None, "primary changed")
+        self._facts.abandon(self._sink)
         self._primary = None
         self._is_connected = False
         self._drop_probes()
@@ -375,12 +395,19 @@ class Plan:
                 name: stream for name, stream in self._streams.items() if stream not in forgotten
             }
 
+    def _read_facts(self) -> Request | None:
+        wanted = self._facts.next(self._sink, self._streams)
+        if wanted is None:
+            return None
+        database, command = wanted
+        return self._send(_Sent("facts"), database, command)
+
     def _majority_read(self) -> Request | None:
         probe = self._probe
         if probe is None or probe.time is None:
             return None
         for stream in self._streams.values():
-            if stream.cursor is not None and stream.opened_s <= probe.start_s:
+            if stream.cursor is not None:
                 command = {
                     "find": _PROBED_COLLECTION,
                     "filter": {},
@@ -403,7 +430,7 @@ class Plan:
         self._reason = ""
         position = Position(probe.round, probe.start_s, probe.time, probe.primary)
         for stream in self._streams.values():
-            if stream.cursor is not None and stream.opened_s <= probe.start_s:
+            if stream.cursor is not None:
                 stream.positions.append(position)
 
     def _drop_probes(self) -> None:

@@ -5,7 +5,7 @@ Instants are seconds of one monotonic clock, the runner's, which the cache must 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -62,6 +62,24 @@ class Sink(Protocol):
 
     def in_use(self, database: str) -> bool:
         """Whether the database's cache was read or filled since the last time this was asked."""
+
+    def wanted_facts(self, database: str) -> Sequence[str]:
+        """Namespaces of the database whose facts are wanted now."""
+
+    def facts_stamp(self, namespace: str) -> Any:
+        """Facts of this namespace are about to be read; facts() or facts_failed() follows."""
+
+    def facts(
+        self,
+        namespace: str,
+        stamp: Any,
+        collections: Sequence[Mapping[str, Any]],
+        indexes: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """A namespace's documents of listCollections and listIndexes."""
+
+    def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
+        """They could not be read: for good, with a reason, or (None) this time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,6 @@ class Stream:
         "lag_s",
         "lease_round",
         "lease_start_s",
-        "opened_s",
         "polled_s",
         "positions",
         "reason",
@@ -144,7 +143,7 @@ class Stream:
         self.positions: list[Position] = []
         self.lease_start_s: float | None = None
         self.lease_round = -1
-        self.opened_s = self.due_s = self.polled_s = self.used_s = now_s
+        self.due_s = self.polled_s = self.used_s = now_s
         self.events = self.resumes = self.gaps = 0
         self.lag_s: float | None = None
         self._sink = sink
@@ -187,7 +186,7 @@ class Stream:
             self.state, self.reason = "probing", ""
         else:
             self.resumes += 1
-        self.opened_s = self.polled_s = self.due_s = now_s
+        self.polled_s = self.due_s = now_s
         self.positions.clear()
         self._take(cursor, cursor.get("firstBatch") or [], now_s, server_clock_s)
 

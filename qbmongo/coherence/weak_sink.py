@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from bson.timestamp import Timestamp
 
@@ -53,6 +54,30 @@ class WeakSink:
     def in_use(self, database: str) -> bool:
         sink = self._live()
         return sink is not None and sink.in_use(database)
+
+    def wanted_facts(self, database: str) -> Sequence[str]:
+        sink = self._live()
+        return () if sink is None else sink.wanted_facts(database)
+
+    def facts_stamp(self, namespace: str) -> Any:
+        sink = self._live()
+        return None if sink is None else sink.facts_stamp(namespace)
+
+    def facts(
+        self,
+        namespace: str,
+        stamp: Any,
+        collections: Sequence[Mapping[str, Any]],
+        indexes: Sequence[Mapping[str, Any]],
+    ) -> None:
+        sink = self._live()
+        if sink is not None:
+            sink.facts(namespace, stamp, collections, indexes)
+
+    def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
+        sink = self._live()
+        if sink is not None:
+            sink.facts_failed(namespace, stamp, reason)
 
     def _live(self) -> Sink | None:
         return None if self._is_muted else self._sink()

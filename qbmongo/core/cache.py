@@ -35,10 +35,12 @@ class Namespace:
     """One collection, as the cache knows it.
 
     log: effects closed while fills were open, as (number, effect, event time or 0).
+    wanted, untrusted: its facts are wanted; also where no stream can be trusted.
+    until_s: without a trusted stream, until when its facts are believed.
     forgotten: every effect up to this number that is not in the log counts as touching.
     """
 
-    __slots__ = ("facts", "fills", "foreign", "forgotten", "index", "log", "name", "trust", "wanted")
+    __slots__ = ("facts", "fills", "foreign", "forgotten", "index", "log", "name", "trust", "until_s", "untrusted", "wanted")
 
     def __init__(self, name: str, trust: Trust, index: NamespaceIndex) -> None:
         self.name = name
@@ -46,6 +48,8 @@ class Namespace:
         self.index = index
         self.facts: Facts | None = None
         self.wanted = False
+        self.untrusted = False
+        self.until_s: float | None = None
         self.fills = 0
         self.foreign: set[Entry] = set()
         self.log: deque[tuple[int, Effect, int]] = deque()
@@ -155,7 +159,10 @@ class Cache:
         return [
             n.name
             for n in self._namespaces.values()
-            if n.wanted and n.facts is None and n.name.startswith(prefix)
+            if n.wanted
+            and n.facts is None
+            and (n.trust.trusted or n.untrusted)
+            and n.name.startswith(prefix)
         ]
 
     def facts_stamp(self, name: str) -> tuple[int, int]:
@@ -214,7 +221,10 @@ class Cache:
         if footprint.foreign:
             namespaces += [self.namespace(name) for name in sorted(footprint.foreign)]
         unknown = False
+        trust = namespaces[0].trust
         for namespace in namespaces:
+            if ttl_s is not None and not trust.trusted:
+                self._age_facts(namespace, now_s, ttl_s)
             facts = namespace.facts
             if facts is None:
                 namespace.wanted = unknown = True
@@ -222,7 +232,6 @@ class Cache:
                 return facts.refusal
             elif not facts.simple:
                 footprint.simple = False
-        trust = namespaces[0].trust
         if not trust.trusted and ttl_s is None:
             return "untrusted"
         if unknown:
@@ -248,6 +257,17 @@ class Cache:
             fill.shared = True
             self._flights[key] = fill
         return fill
+
+    @staticmethod
+    def _age_facts(namespace: Namespace, now_s: float, ttl_s: float) -> None:
+        """Without a stream nobody tells of another's collMod: facts live as long as answers do."""
+        namespace.untrusted = True
+        if namespace.facts is None:
+            namespace.until_s = None
+        elif namespace.until_s is None:
+            namespace.until_s = now_s + ttl_s
+        elif now_s >= namespace.until_s:
+            namespace.facts = namespace.until_s = None
 
     def _stamp(self, fill: Fill) -> None:
         """Everything a fill remembers of the instant of its sending."""

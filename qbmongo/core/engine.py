@@ -26,7 +26,7 @@ from .effects import READ_COMMANDS
 from .ledger import Ledger
 from .profile import Profile, ShapeStats, SlowRules
 from .store import Entry
-from .trust import facts_from
+from .trust import Facts, facts_from
 from .values import canonical
 
 __all__ = ["ALONE", "Engine", "Join", "Lead", "Scope", "Ticket"]
@@ -202,9 +202,6 @@ class Scope:
             if bypass is not None:
                 engine.bypassed[bypass] += 1
                 return ticket
-            if engine.want is not None and self.trust is not None:
-                self.trust.used = True
-                engine.want(self.trust.database)
             send = frozen(op, codec)
             # From the private copy: key, footprint and what is sent are of the same bytes.
             key = key_of(send.op, EXACT_CODEC)
@@ -226,6 +223,13 @@ class Scope:
                     max_bytes=self.max_result_bytes,
                     share=share,
                 )
+            trust = self.trust
+            if trust is not None:
+                trust.used = True
+                if engine.want is not None and (
+                    now_s >= trust.lease_until_s or fill in ("facts", "untrusted")
+                ):
+                    engine.want(trust.database)
             if isinstance(fill, str):
                 engine.bypassed[fill] += 1
                 return ticket
@@ -607,13 +611,20 @@ class Engine:
         self,
         namespace: str,
         stamp: Any,
-        collections: Sequence[Mapping[str, Any]] | None,
+        collections: Sequence[Mapping[str, Any]],
         indexes: Sequence[Mapping[str, Any]],
     ) -> None:
-        """A namespace's listCollections and listIndexes documents; None: they could not be read."""
+        """A namespace's documents of listCollections and listIndexes."""
         assert self.cache is not None
+        known = facts_from(collections, indexes)
         with self.lock:
-            known = None if collections is None else facts_from(collections, indexes)
+            self.cache.facts_read(namespace, stamp, known)
+
+    def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
+        """The facts could not be read: for good, with a reason, or (None) this time."""
+        assert self.cache is not None
+        known = None if reason is None else Facts(reason, simple=False)
+        with self.lock:
             self.cache.facts_read(namespace, stamp, known)
 
     def primary_changed(self) -> None:
