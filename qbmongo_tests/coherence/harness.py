@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from bson.timestamp import Timestamp
@@ -41,8 +41,32 @@ class Recorder:
     def unavailable(self, database: str, reason: str) -> None:
         self._tell("unavailable", database, reason)
 
+    def wanted_facts(self, database: str) -> Sequence[str]:
+        return ()
+
+    def facts_stamp(self, namespace: str) -> Any:
+        return None
+
+    def facts(self, namespace: str, stamp: Any, collections: Any, indexes: Any) -> None:
+        raise AssertionError("nobody wanted facts")
+
+    def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
+        raise AssertionError("nobody wanted facts")
+
     def in_use(self, database: str) -> bool:
         return self.is_used
+
+    def wanted_facts(self, database: str) -> Sequence[str]:
+        return ()
+
+    def facts_stamp(self, namespace: str) -> Any:
+        raise AssertionError("no facts were wanted")
+
+    def facts(self, *arguments: Any) -> None:
+        raise AssertionError("no facts were wanted")
+
+    def facts_failed(self, *arguments: Any) -> None:
+        raise AssertionError("no facts were wanted")
 
     def of(self, kind: str, database: str | None = None) -> list[tuple[Any, ...]]:
         with self._changed:

@@ -6,7 +6,7 @@ Time is counted in ticks: everything that happens takes at least one, so that "b
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -258,6 +258,9 @@ class Checker:
         self.unavailable_reasons: dict[str, str] = {}
         self.told: list[tuple[str, int]] = []
         self.is_used = True
+        self.wanted: list[str] = []
+        self.known_facts: dict[str, tuple[list[Any], list[Any]]] = {}
+        self.failed_facts: list[tuple[str, str | None]] = []
 
     def event(self, database: str, effects: tuple[Effect, ...], time: Timestamp) -> None:
         for effect in effects:
@@ -295,8 +298,43 @@ class Checker:
         self.unavailable_reasons[database] = reason
         self.trust.pop(database, None)
 
+    def wanted_facts(self, database: str) -> Sequence[str]:
+        return ()
+
+    def facts_stamp(self, namespace: str) -> Any:
+        return None
+
+    def facts(self, namespace: str, stamp: Any, collections: Any, indexes: Any) -> None:
+        raise AssertionError("nobody wanted facts")
+
+    def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
+        raise AssertionError("nobody wanted facts")
+
     def in_use(self, database: str) -> bool:
         return self.is_used
+
+    def wanted_facts(self, database: str) -> Sequence[str]:
+        return [name for name in self.wanted if name.startswith(f"{database}.")]
+
+    def facts_stamp(self, namespace: str) -> Any:
+        return namespace
+
+    def facts(
+        self,
+        namespace: str,
+        stamp: Any,
+        collections: Sequence[Mapping[str, Any]],
+        indexes: Sequence[Mapping[str, Any]],
+    ) -> None:
+        assert stamp == namespace
+        self.wanted.remove(namespace)
+        self.known_facts[namespace] = (list(collections), list(indexes))
+
+    def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
+        assert stamp == namespace
+        self.failed_facts.append((namespace, reason))
+        if reason is not None:
+            self.wanted.remove(namespace)
 
 
 def effects_of(event: Mapping[str, Any]) -> tuple[Effect, ...]:
