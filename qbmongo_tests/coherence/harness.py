@@ -41,18 +41,6 @@ class Recorder:
     def unavailable(self, database: str, reason: str) -> None:
         self._tell("unavailable", database, reason)
 
-    def wanted_facts(self, database: str) -> Sequence[str]:
-        return ()
-
-    def facts_stamp(self, namespace: str) -> Any:
-        return None
-
-    def facts(self, namespace: str, stamp: Any, collections: Any, indexes: Any) -> None:
-        raise AssertionError("nobody wanted facts")
-
-    def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
-        raise AssertionError("nobody wanted facts")
-
     def in_use(self, database: str) -> bool:
         return self.is_used
 
