@@ -38,7 +38,7 @@ NS = f"{DATABASE}.c"
 
 
 class Recorder(CommandListener):
-    """Keeps effects as they are read at once, under both assumptions on threads, and what closes."""
+    """Keeps effects as read at once, under both assumptions on threads, and what closes."""
 
     def __init__(self) -> None:
         self.ledger = Ledger()
