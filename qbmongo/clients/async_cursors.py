@@ -53,8 +53,13 @@ class _ReadingCursor:
 
     async def _qb_send(self, reading: Reading, refresh: Any) -> int:
         """One round trip of the driver's, told to the engine."""
-        kept = reading.prepare(self) if self._id is None else None
-        token = CURRENT.set(reading.ticket)
+        ticket = reading.ticket
+        lead = type(ticket) is Lead
+        kept: Any = None
+        if lead:
+            token = CURRENT.set(ticket)
+            if self._id is None:
+                kept = reading.prepare(self, ticket)
         reading.busy = True
         started_s = monotonic()
         try:
@@ -64,8 +69,10 @@ class _ReadingCursor:
             raise
         finally:
             reading.busy = False
-            CURRENT.reset(token)
-            reading.restore(self, kept)
+            if lead:
+                CURRENT.reset(token)
+                if kept is not None:
+                    reading.restore(self, kept)
         waiters = reading.replied(self, monotonic() - started_s, count)
         if waiters:
             deliver(waiters)
@@ -79,14 +86,13 @@ class _ReadingCursor:
         user_fields: Any = None,
         legacy_response: bool = False,
     ) -> Any:
-        reading = self._qb
-        if reading is not None and reading.busy:
-            unpacked = reading.unpack(response, cursor_id, codec_options, user_fields)
-            if unpacked is not None:
-                return unpacked
-        return super()._unpack_response(  # type: ignore[misc]
+        documents = super()._unpack_response(
             response, cursor_id, codec_options, user_fields, legacy_response
         )
+        reading = self._qb
+        if reading is not None and reading.busy:
+            reading.received(response, documents)
+        return documents
 
     async def close(self) -> None:
         reading = self._qb

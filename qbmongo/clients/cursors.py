@@ -15,6 +15,7 @@ from ..core.engine import ALONE, Join, Lead, Scope, Ticket
 from ..core.store import Entry
 from .arguments import AfterClusterTime, cursor_bypass, cursor_op, under_timeout
 from .parts import UNCACHED
+from .reply_bytes import batch_of
 
 __all__ = [
     "Reading",
@@ -156,11 +157,8 @@ class Reading:
         cursor._killed = True
         return len(documents)
 
-    def prepare(self, cursor: Any) -> tuple[Any, ...] | None:
+    def prepare(self, cursor: Any, lead: Lead) -> tuple[Any, ...]:
         """Puts what must be sent into the cursor; returns what `restore` puts back."""
-        lead = self.ticket
-        if type(lead) is not Lead:
-            return None
         kept = (cursor._spec, cursor._projection, cursor._read_concern)
         cursor._spec = lead.send.filter
         if cursor._projection:
@@ -170,37 +168,26 @@ class Reading:
         return kept
 
     @staticmethod
-    def restore(cursor: Any, kept: tuple[Any, ...] | None) -> None:
-        if kept is not None:
-            cursor._spec, cursor._projection, cursor._read_concern = kept
+    def restore(cursor: Any, kept: tuple[Any, ...]) -> None:
+        cursor._spec, cursor._projection, cursor._read_concern = kept
 
     # Replies
 
-    def unpack(self, response: Any, cursor_id: Any, codec: Any, user_fields: Any) -> Any:
-        """A reply's documents, decoded, with their bytes noted; None to let the driver unpack.
-
-        Only for replies that may be kept: one decoding more is not paid for otherwise.
-        """
+    def received(self, response: Any, documents: Any) -> None:
+        """A reply came and was decoded; notes its documents' bytes where they may be kept."""
+        reply = getattr(response, "payload_document", b"")
         if self.chunks is None:
-            self.size += len(getattr(response, "payload_document", b""))
-            return None
+            self.size += len(reply)
+            return
         try:
-            raw = response.raw_response(cursor_id, user_fields=user_fields)
-            reply = raw[0]
-            if reply.get("ok") != 1 or "cursor" not in reply:
-                return None
-            bson._convert_raw_document_lists_to_streams(reply)
-            batch = reply["cursor"]
+            data = batch_of(bytes(reply)) if documents[0].get("ok") == 1 else None
         except Exception as error:
+            self.scope.engine.fault("reply", error)
+            data = None
+        if data is None:
             self.chunks = None
-            self.scope.engine.fault("unpack", error)
-            return None
-        for name in ("firstBatch", "nextBatch"):
-            if name in batch:
-                data = b"".join(batch[name])
-                batch[name] = decode_documents(data, codec)
-                self.arrived(data)
-        return raw
+        else:
+            self.arrived(data)
 
     def arrived(self, data: bytes) -> None:
         """A batch's documents, as bytes; what grows too large is not kept."""

@@ -65,7 +65,6 @@ class _Sent:
 
     kind: Literal["hello", "majority", "open", "more", "kill", "facts"]
     stream: Stream | None = None
-    database: str = ""
 
 
 class Plan:
@@ -91,6 +90,7 @@ class Plan:
         self._sent: _Sent | None = None
         self._probe: _Probe | None = None
         self._facts = FactsReading()
+        self._facts_due_s = -math.inf
         self._round = 0
         self._wanted_round = 0
         self._next_probe_s = -math.inf
@@ -134,8 +134,6 @@ class Plan:
             elif self._state == "idle":
                 self._state = "connecting"
         stream.used_s = now_s
-        if self._is_idle:
-            self._next_probe_s = now_s
 
     def catch_up(self) -> int:
         """Ask for a probe that begins after this call; the ticket is for is_caught_up()."""
@@ -157,11 +155,12 @@ class Plan:
         assert self._sent is None
         if self._state == "unsupported":
             # Without change streams a time to live may still keep answers, and needs the facts.
-            request = self._read_facts()
+            request = self._read_facts(now_s)
             if request is not None:
                 return request
         if now_s < self._blocked_until_s:
-            return Sleep(self._blocked_until_s)
+            is_due_first = self._state == "unsupported" and now_s < self._facts_due_s
+            return Sleep(self._facts_due_s if is_due_first else self._blocked_until_s)
         if self._state == "unsupported":
             self._retry_all(now_s)
         if not self._streams:
@@ -173,7 +172,7 @@ class Plan:
         request = (
             self._majority_read()
             or self._confirm()
-            or self._read_facts()
+            or self._read_facts(now_s)
             or self._kill()
             or self._open(now_s)
             or self._due_probe(now_s)
@@ -251,6 +250,8 @@ class Plan:
         meaning = meaning_of(failure)
         if sent.kind == "facts":
             self._facts.failed(self._sink, failure, meaning)
+            # Facts that could not be read this time are wanted still.
+            self._facts_due_s = now_s + self._limits.probe_period_s
             if meaning != "disconnected":
                 return
         is_stream = sent.kind in ("open", "more")
@@ -395,7 +396,9 @@ class Plan:
                 name: stream for name, stream in self._streams.items() if stream not in forgotten
             }
 
-    def _read_facts(self) -> Request | None:
+    def _read_facts(self, now_s: float) -> Request | None:
+        if now_s < self._facts_due_s:
+            return None
         wanted = self._facts.next(self._sink, self._streams)
         if wanted is None:
             return None

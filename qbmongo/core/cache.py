@@ -305,9 +305,10 @@ class Cache:
         if generation != fill.generation or not fill.open:
             return []
         waiters = self._ended(fill)
-        footprint = fill.footprint
         known = None if ids is None else frozenset(ids)
-        reason = self._refusal(fill, replace(footprint, ids=known), len(data), now_s)
+        # Nobody joins any more, so the flight's "any" becomes what the answer contains.
+        fill.footprint.ids = known
+        reason = self._refusal(fill, fill.footprint, len(data), now_s)
         if reason is not None:
             self.refused[reason] += 1
             return waiters

@@ -31,29 +31,19 @@ RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(
 
 
 class Frozen:
-    """One read's arguments as bytes: op for analysis, and the parts to send."""
+    """One read's arguments, private: op for analysis, filter, projection and pipeline to send.
 
-    __slots__ = ("_raw", "op")
+    What is sent is op's own decoded copy where encoding it again gives the same bytes, and the
+    bytes themselves (RawBSONDocument) otherwise.
+    """
 
-    def __init__(self, op: ReadOp, raw: RawBSONDocument) -> None:
+    __slots__ = ("filter", "op", "pipeline", "projection")
+
+    def __init__(self, op: ReadOp, filter: Any, projection: Any, pipeline: Any) -> None:
         self.op = op
-        self._raw = raw
-
-    @property
-    def filter(self) -> Any:
-        return self._raw["f"]
-
-    @property
-    def projection(self) -> Any:
-        return self._raw.get("p")
-
-    @property
-    def pipeline(self) -> Any:
-        return self._raw.get("l")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self._raw.get("o") or {})
+        self.filter = filter
+        self.projection = projection
+        self.pipeline = pipeline
 
 
 def frozen(op: ReadOp, codec_options: CodecOptions[Any]) -> Frozen:
@@ -61,27 +51,41 @@ def frozen(op: ReadOp, codec_options: CodecOptions[Any]) -> Frozen:
 
     Raises what bson.encode raises for arguments that cannot be encoded.
     """
-    parts: dict[str, Any] = {"f": op.filter}
-    if op.projection is not None:
-        parts["p"] = op.projection
-    if op.pipeline is not None:
-        parts["l"] = op.pipeline
-    if op.options:
-        parts["o"] = op.options
-    if op.sort:
-        parts["s"] = op.sort
+    if op.projection is None and op.pipeline is None and op.options is None and op.sort is None:
+        data = bson.encode(op.filter, codec_options=codec_options)
+        filter = bson.decode(data, codec_options=EXACT_CODEC)
+        copy = ReadOp(
+            op.kind, op.namespace, filter, None, None, op.skip, op.limit, None, None, op.key
+        )
+        if bson.encode(filter, codec_options=EXACT_CODEC) == data:
+            return Frozen(copy, filter, None, None)
+        return Frozen(copy, RawBSONDocument(data, codec_options=RAW_CODEC), None, None)
+    parts = {
+        name: part
+        for name, part in (
+            ("filter", op.filter),
+            ("projection", op.projection),
+            ("pipeline", op.pipeline),
+            ("options", op.options),
+            ("sort", op.sort),
+        )
+        if part is not None
+    }
     data = bson.encode(parts, codec_options=codec_options)
     exact = bson.decode(data, codec_options=EXACT_CODEC)
     copy = ReadOp(
         op.kind,
         op.namespace,
-        exact["f"],
-        exact.get("p"),
-        exact.get("s"),
+        exact["filter"],
+        exact.get("projection"),
+        exact.get("sort"),
         op.skip,
         op.limit,
-        exact.get("o"),
-        exact.get("l"),
+        exact.get("options"),
+        exact.get("pipeline"),
         op.key,
     )
-    return Frozen(copy, RawBSONDocument(data, codec_options=RAW_CODEC))
+    send: Any = exact
+    if bson.encode(exact, codec_options=EXACT_CODEC) != data:
+        send = RawBSONDocument(data, codec_options=RAW_CODEC)
+    return Frozen(copy, send["filter"], send.get("projection"), send.get("pipeline"))

@@ -20,6 +20,7 @@ from .values import canonical
 __all__ = ["Group", "NamespaceIndex"]
 
 _MEMO = 512
+_GROUPS = 256
 _MISSING = object()
 
 
@@ -77,12 +78,13 @@ class Group:
 class NamespaceIndex:
     """The entries of one namespace."""
 
-    __slots__ = ("_by_id", "_filter_of", "_groups", "_outside_memo")
+    __slots__ = ("_by_id", "_filter_of", "_groups", "_limit", "_outside_memo")
 
     def __init__(self, filter_of: Callable[[Entry], Mapping[str, Any] | None]) -> None:
         self._by_id: dict[Any, Entry | set[Entry]] = {}
         self._groups: dict[Any, Group] = {}
         self._outside_memo: dict[Any, list[Group]] = {}
+        self._limit = _GROUPS
         self._filter_of = filter_of
 
     def __len__(self) -> int:
@@ -107,6 +109,9 @@ class NamespaceIndex:
         )
         group = self._groups.get(key)
         if group is None:
+            if len(self._groups) >= self._limit:
+                self._groups = {k: g for k, g in self._groups.items() if g.members}
+                self._limit = max(_GROUPS, 2 * len(self._groups))
             group = self._groups[key] = Group(key, footprint, ids_known=ids_known)
             self._outside_memo.clear()
         return group
@@ -124,11 +129,8 @@ class NamespaceIndex:
                 by_id[identity] = {held, entry}  # type: ignore[arg-type]
 
     def discard(self, entry: Entry) -> None:
-        group = entry.group
-        group.discard(entry)
-        if not group.members and self._groups.get(group.key) is group:
-            del self._groups[group.key]
-            self._outside_memo.clear()
+        # An empty group stays: what was dropped is often read again.
+        entry.group.discard(entry)
         by_id = self._by_id
         for identity in entry.ids:
             held = by_id.get(identity)

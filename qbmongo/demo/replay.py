@@ -77,6 +77,8 @@ class Outcome:
     compared: answers compared; digest: of all answers that were equal, in order.
     difference: the first difference in words, None if there is none.
     foreign: writes by the other program; caught_up_ns: time spent until our arm knew of them.
+    exposed: entries in our cache, summed up over all writes: what a cache that drops everything at
+    each write would have dropped.
     """
 
     compared: int = 0
@@ -84,6 +86,7 @@ class Outcome:
     difference: str | None = None
     foreign: int = 0
     caught_up_ns: int = 0
+    exposed: int = 0
     slices: int = 0
 
 
@@ -119,6 +122,7 @@ async def replay(
         _compare(piece.operations, plain, ours, played[id(plain)], played[id(ours)], outcome, state)
         if piece.foreign and not outcome.difference:
             await _let_others_write(piece.foreign, plain, ours, outcome, state)
+        outcome.exposed += _cached_entries(ours.arm) * _writes_in(piece)
         outcome.slices += 1
         played_s = monotonic() - start_s
         advance(played_s)
@@ -170,6 +174,16 @@ def _compare(
             return
         state.update(mark)
         outcome.compared += 1
+
+
+def _cached_entries(arm: Arm) -> int:
+    cache = None if arm.handle is None else arm.handle.stats().cache
+    return 0 if cache is None else int(cache.entries)
+
+
+def _writes_in(piece: Slice) -> int:
+    own = sum(operation.call in ("update_one", "insert_one") for operation in piece.operations)
+    return own + len(piece.foreign)
 
 
 def _still_there(*answers: tuple[Contender, Any]) -> None:
