@@ -125,13 +125,11 @@ def cursor_bypass(cursor: Any) -> str | None:
 
 def cursor_op(cursor: Any, scope: Scope, kind: Any) -> ReadOp:
     """The operation a cursor is about to send, from what the driver made of its arguments."""
-    options: dict[str, Any] = {}
+    options = scope.options
     for attribute, name in _CURSOR_OPTIONS:
         value = getattr(cursor, attribute)
         if value is not None:
-            options[name] = value
-    if scope.concern is not None:
-        options["readConcern"] = scope.concern
+            options = {**(options or {}), name: value}
     return ReadOp(
         kind,
         scope.namespace,
@@ -140,7 +138,7 @@ def cursor_op(cursor: Any, scope: Scope, kind: Any) -> ReadOp:
         cursor._ordering or None,
         cursor._skip,
         cursor._limit,
-        options or None,
+        options,
     )
 
 

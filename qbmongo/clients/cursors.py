@@ -67,7 +67,7 @@ class Reading:
 
     consume: the cursor is read to its end in one go by us (find_one, to_list), so that it may lead
     or join a flight. A cursor that its caller advances may fill but never leads: the loop's body
-    may ask for the same read.
+    may ask for the same read. missed: a kept answer to this very read has just been asked for.
     """
 
     __slots__ = (
@@ -78,6 +78,7 @@ class Reading:
         "documents",
         "elapsed_s",
         "kind",
+        "missed",
         "scope",
         "size",
         "ticket",
@@ -93,6 +94,7 @@ class Reading:
 
     def reset(self) -> None:
         """Back to before the first sending (a rewound cursor)."""
+        self.missed = False
         self.ticket: Ticket | None = None
         self.chunks: list[bytes] | None = None
         self.documents = 0
@@ -116,7 +118,7 @@ class Reading:
             op = cursor_op(cursor, scope, self.kind)
             if scope.cache is not None:
                 bypass = call_bypass(bound) or cursor_bypass(cursor)
-                if bypass is None:
+                if bypass is None and not self.missed:
                     entry = scope.hit(op, cursor._codec_options, now_s)
         except Exception as error:
             scope.engine.fault("cursor", error)

@@ -194,6 +194,7 @@ class AsyncCollection(_Driver[Any]):
             scope = self._qb
             if scope is None or not scope.active:
                 return await super().find_one(filter, *args, **kwargs)
+            missed = False
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_async_session()) is None:
                     started_s = monotonic()
@@ -207,12 +208,14 @@ class AsyncCollection(_Driver[Any]):
                         if self._database.client._qb.turn.over():
                             await asyncio.sleep(0)
                         return document
+                    missed = True
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
             reading = cursor._qb
             reading.kind = "find_one"
             reading.consume = True
+            reading.missed = missed
             async for document in cursor.limit(-1):
                 return document
             return None

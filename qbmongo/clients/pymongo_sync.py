@@ -188,6 +188,7 @@ class Collection(_Driver[Any]):
             scope = self._qb
             if scope is None or not scope.active:
                 return super().find_one(filter, *args, **kwargs)
+            missed = False
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
@@ -199,12 +200,14 @@ class Collection(_Driver[Any]):
                         document = served_one(entry, self._codec_options)
                         scope.served(entry, started_s, monotonic())
                         return document
+                    missed = True
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
             reading = cursor._qb
             reading.kind = "find_one"
             reading.consume = True
+            reading.missed = missed
             for document in cursor.limit(-1):
                 return document
             return None

@@ -60,6 +60,8 @@ _INTEREST_BY_HOURS_AHEAD = {-1: 1, 0: 6, 1: 8, 2: 4, 3: 2, 4: 1}
 _BOARD_FIELDS = ("carrier", "number", "dest", "scheduled", "status", "gate", "dep_delay")
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
+# Before the first flights leave little happens; all of it falls into the clock's first minute.
+_FIRST_HOUR = timedelta(minutes=75)
 _NEW_YORK = timedelta(hours=-5)
 
 
@@ -158,8 +160,8 @@ class _Airport:
         every update still changes its document, because it counts the revision up.
         """
         while True:
-            now = self._events[0][0]
             index = 0
+            now = self._events[0][0] + _FIRST_HOUR
             while index < len(self._events):
                 if self._events[index][0] >= now + _HOUR:
                     now = self._events[index][0]
