@@ -200,14 +200,16 @@ def start_demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def interrupt(demo: subprocess.Popen[str], at: str) -> tuple[int, str, str]:
+def interrupt(
+    demo: subprocess.Popen[str], at: str, number: signal.Signals = signal.SIGINT
+) -> tuple[int, str, str]:
     """Ctrl-C once the demo has said it is there."""
     with demo:
         assert demo.stderr is not None
         for line in demo.stderr:
             if line.startswith(at):
                 break
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(number)
         try:
             out, err = demo.communicate(timeout=END_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -227,6 +229,13 @@ def test_ctrl_c_leaves_neither_process_nor_folder(at: str, client: str, tmp_path
     assert list((tmp_path / "tmp").iterdir()) == []
     left = [process for process in psutil.process_iter() if str(tmp_path) in _command_of(process)]
     assert left == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGTERM for another process")
+def test_sigterm_cleans_up_as_well(tmp_path: Path) -> None:
+    demo = start_demo(tmp_path, "--client", "motor")
+    assert interrupt(demo, "playing", signal.SIGTERM)[0] == 128 + signal.SIGTERM
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def _command_of(process: psutil.Process) -> str:

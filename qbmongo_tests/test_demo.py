@@ -236,6 +236,8 @@ class FakeArm:
         self._answer, self._log, self._name = answer, log, name
         self._number = 0
         self.caught_up_calls = 0
+        cache = SimpleNamespace(entries=7)
+        self.handle = SimpleNamespace(stats=lambda: SimpleNamespace(cache=cache))
 
     async def play(self, piece: Slice) -> Played:
         self._log.append(self._name)
@@ -306,6 +308,7 @@ class TestReplay:
         outcome = await replay(fakes.stream(), plain, ours, 0)
         assert (outcome.difference, outcome.slices, outcome.foreign) == (None, 1, 1)
         assert outcome.compared == 4
+        assert outcome.exposed == 7
         arm: Any = ours.arm
         assert arm.caught_up_calls == 1
 
