@@ -23,7 +23,7 @@ from qbmongo.demo.data import FlightsData
 from qbmongo.demo.dataset import INDEXES, Timetable, load
 from qbmongo.demo.digest import fingerprint
 from qbmongo.demo.errors import DemoError
-from qbmongo.demo.operations import FOREIGN_WRITES_SHARE, Operation, Slice, slices
+from qbmongo.demo.operations import FOREIGN_FLIGHTS, Operation, Slice, slices
 from qbmongo.demo.replay import Contender, Outcome, Tally, replay
 from qbmongo.demo.run import DemoOptions, run_demo
 from qbmongo.demo.sites import given_sites
@@ -140,7 +140,7 @@ class TestStream:
         pieces = list(islice(slices(timetable), 60))
         foreign = sum(len(piece.foreign) for piece in pieces)
         own = sum(op.kind == "status update" for piece in pieces for op in piece.operations)
-        assert foreign / (foreign + own) == pytest.approx(FOREIGN_WRITES_SHARE, abs=0.05)
+        assert foreign / (foreign + own) == pytest.approx(1 / FOREIGN_FLIGHTS, abs=0.05)
 
     def test_flights_pass_through_their_states_in_order(self, timetable: Timetable) -> None:
         states: dict[int, list[str]] = {}
