@@ -173,9 +173,10 @@ class TestStream:
         assert len(shown & updated) >= 0.9 * len(updated)
 
     def test_the_stream_never_ends(self, timetable: Timetable) -> None:
-        first = timetable.flights[0].id
+        few = Timetable(timetable.start, timetable.flights[:20])
+        first = few.flights[0].id
         check_ins = 0
-        for piece in islice(slices(timetable), 800):
+        for piece in islice(slices(few), 60):
             for op in (*piece.operations, *piece.foreign):
                 if op.filter == {"_id": first} and op.kind == "status update":
                     check_ins += op.document["$set"]["status"] == "check-in"
