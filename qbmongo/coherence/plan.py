@@ -26,7 +26,7 @@ from bson.datetime_ms import DatetimeMS
 from bson.timestamp import Timestamp
 
 from qbmongo.coherence.facts import FactsReading
-from qbmongo.coherence.failures import meaning_of
+from qbmongo.coherence.failures import NO_REPLICA_SET, meaning_of, why_unsupported
 from qbmongo.coherence.records import (
     Failure,
     Limits,
@@ -40,8 +40,6 @@ from qbmongo.coherence.records import (
 )
 from qbmongo.coherence.stream import EffectsOf, OpenCursor, Position, Stream, backoff_s
 
-# Events of index builds and collMod came with MongoDB 6.0; facts of a namespace depend on them.
-_WIRE_VERSION_6_0 = 17
 # Names no real collection: the read only has to wait for its read concern.
 _PROBED_COLLECTION = "qbmongo.lease"
 _CONFIRM_AWAIT_S = 0.001
@@ -262,7 +260,7 @@ class Plan:
         elif sent.kind == "hello":
             self._disconnected(now_s, failure.message, _REFUSED_RETRY_S)
         elif meaning == "no_replica_set":
-            self._unsupported(now_s, "change streams need a replica set")
+            self._unsupported(now_s, NO_REPLICA_SET)
         elif sent.stream is None:
             return
         elif meaning == "unauthorized":
@@ -279,14 +277,9 @@ class Plan:
     def _hello(self, now_s: float, reply: Reply, address: Any) -> None:
         probe = self._probe
         assert probe is not None
-        if reply.get("msg") == "isdbgrid":
-            self._unsupported(now_s, "a sharded cluster is not watched")
-            return
-        if "setName" not in reply or "operationTime" not in reply:
-            self._unsupported(now_s, "change streams need a replica set")
-            return
-        if int(reply.get("maxWireVersion", 0)) < _WIRE_VERSION_6_0:
-            self._unsupported(now_s, "change streams with index and collection events need 6.0")
+        reason = why_unsupported(reply)
+        if reason is not None:
+            self._unsupported(now_s, reason)
             return
         if not reply.get("isWritablePrimary"):
             self._disconnected(now_s, "the server that answers is no primary")

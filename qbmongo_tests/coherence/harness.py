@@ -139,7 +139,8 @@ class TaskRunner:
         self.run(watch())
 
     def caught_up(self, timeout_s: float = WAIT_S) -> bool:
-        return self.run(self.watcher.caught_up(timeout_s))
+        is_caught_up: bool = self.run(self.watcher.caught_up(timeout_s))
+        return is_caught_up
 
     def close(self) -> None:
         self.run(self.watcher.close())

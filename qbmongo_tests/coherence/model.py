@@ -69,6 +69,7 @@ class Server:
         self.is_standalone = False
         self.forbidden: set[str] = set()
         self.batch: int | None = None
+        self.collections: list[dict[str, Any]] = []
         self.seen: list[Request] = []
         self._numbers = itertools.count(1)
 
@@ -179,6 +180,17 @@ class Server:
         for cursor_id in command["cursors"]:
             self.cursors.pop(cursor_id, None)
         return {}
+
+    def _listcollections(self, database: str, command: Mapping[str, Any]) -> dict[str, Any]:
+        self._authorize(database)
+        name = command["filter"]["name"]
+        found = [info for info in self.collections if info["name"] == name]
+        return {"cursor": {"id": 0, "firstBatch": found}}
+
+    def _listindexes(self, database: str, command: Mapping[str, Any]) -> dict[str, Any]:
+        if not any(info["name"] == command["listIndexes"] for info in self.collections):
+            raise CommandError(26, "ns does not exist")
+        return {"cursor": {"id": 0, "firstBatch": [{"name": "_id_", "key": {"_id": 1}}]}}
 
     def _authorize(self, database: str) -> None:
         if database in self.forbidden:
@@ -411,3 +423,40 @@ class World:
     def state(self, database: str) -> str:
         stats = self.plan.snapshot(self.server.now_s)
         return next(watch.state for watch in stats.databases if watch.database == database)
+
+
+def watching(*databases: str, limits: Limits | None = None) -> World:
+    """A world in which these databases are trusted."""
+    world = World(limits)
+    world.watch(*databases)
+    world.settle()
+    return world
+
+
+def run_until(world: World, name: str, turns: int = 50) -> None:
+    """Run until this command is in flight."""
+    for _ in range(turns):
+        action = world.ask()
+        if isinstance(action, Request) and next(iter(action.command)) == name:
+            return
+        if isinstance(action, Request):
+            world.execute()
+            world.answer()
+        else:
+            world.server.now_s = max(world.server.now_s, min(action.until_s, 1e9))
+    raise AssertionError(f"no {name} was sent")
+
+
+def refuse(world: World, name: str, failure: Failure) -> None:
+    """Answer the next such command with a failure."""
+    run_until(world, name)
+    world.in_flight = None
+    world.plan.failed(world.server.now_s, failure)
+
+
+def sent(world: World, name: str) -> list[Request]:
+    return [request for request in world.server.seen if name in request.command]
+
+
+def names(world: World) -> list[str]:
+    return [next(iter(request.command)) for request in world.server.seen]

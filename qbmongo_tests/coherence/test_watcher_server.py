@@ -72,7 +72,7 @@ def test_writes_of_others_are_told_before_caught_up_returns(
     assert [(e.kind, e.namespace, e.ids) for e in written] == [
         (kind, f"{database.name}.c", one) for kind in ("insert", "update", "delete")
     ]
-    assert written[1].paths == {"a.b", "old"}
+    assert written[1].paths == frozenset({"a.b", "old"})
 
 
 def test_values_of_documents_do_not_travel(
@@ -196,7 +196,7 @@ def test_lost_replies_and_closed_connections_lose_no_event(
     watcher.watch(database.name)
     assert watcher.caught_up()
     losses = sink.of("lost")
-    for number in range(12):
+    for number in range(9):
         if number % 3 == 0:
             fault_proxy.on("getMore", DropReply())
         elif number % 3 == 1:
@@ -208,8 +208,8 @@ def test_lost_replies_and_closed_connections_lose_no_event(
         assert canonical(number) in sink.ids(database.name)
     assert sink.of("lost") == losses
     stats = watcher.stats()
-    assert stats.failures >= 4
-    assert stats.databases[0].resumes >= 4
+    assert stats.failures >= 3
+    assert stats.databases[0].resumes >= 3
 
 
 def test_silent_stream_gives_no_lease_and_is_resumed_after_a_finite_time(
