@@ -265,11 +265,12 @@ class _Airport:
 
 def _delays(carrier: str, day: datetime) -> list[dict[str, Any]]:
     return [
-        {"$match": {"carrier": carrier, "day": day, "dep_delay": {"$ne": None}}},
+        {"$match": {"carrier": carrier, "day": day}},
         {
             "$group": {
                 "_id": "$origin",
                 "flights": {"$sum": 1},
+                "departed": {"$sum": {"$cond": [{"$eq": ["$dep_delay", None]}, 0, 1]}},
                 "mean_delay": {"$avg": "$dep_delay"},
                 "worst_delay": {"$max": "$dep_delay"},
             }
