@@ -14,7 +14,7 @@ Methods are called under the client's lock.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..records import EVERYTHING, Effect
@@ -41,8 +41,9 @@ _LOST = Closed((EVERYTHING,), unknown=True)
 # may be sent again and succeed. Source: the driver specification "Transactions".
 _GONE = frozenset({225, 251})
 
-# A transaction, and all of them together, hold at most about a million identifiers and documents.
+# What one transaction keeps: identifiers and paths of effects, and new documents.
 _MAX_WEIGHT = 10_000
+_MAX_DOCUMENTS = 256
 _MAX_NAMESPACES = 100
 
 
@@ -56,15 +57,19 @@ class _Turn(NamedTuple):
 class _Transaction:
     """The effects of one transaction, kept until its outcome is definite."""
 
-    __slots__ = ("effects", "number", "uncertain", "weight")
+    __slots__ = ("documents", "effects", "number", "uncertain", "weight")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.effects: tuple[Effect, ...] = ()
         self.weight = 0
+        self.documents = 0
         self.uncertain = False
 
     def add(self, effects: tuple[Effect, ...]) -> None:
+        self.documents += sum(len(effect.documents or ()) for effect in effects)
+        if self.documents > _MAX_DOCUMENTS:
+            effects = tuple(replace(effect, documents=None) for effect in effects)
         self.effects += effects
         self.weight += sum(map(_weight, effects))
         if self.weight > _MAX_WEIGHT:
@@ -295,7 +300,7 @@ def _is_gone(failure: Any) -> bool:
 
 
 def _weight(effect: Effect) -> int:
-    return 1 + len(effect.ids or ()) + len(effect.documents or ())
+    return 1 + len(effect.ids or ()) + len(effect.paths or ())
 
 
 def _widened(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:

@@ -288,6 +288,10 @@ def test_a_nested_list_of_a_raw_document_is_read_from_its_bytes() -> None:
     filter["_id"]["$in"].append(8)
     (effect,) = effects(update(filter, {"$set": {"a": 1}}))
     assert effect.ids == ids(7)
+    filter = raw({"$and": [{"_id": 7}]})
+    filter["$and"].clear()
+    (effect,) = effects(update(filter, {"$set": {"a": 1}}))
+    assert effect.ids == ids(7)
 
 
 # Commands on several collections

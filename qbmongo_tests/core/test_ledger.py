@@ -240,6 +240,15 @@ def test_a_transaction_that_was_forgotten_commits_everything() -> None:
     assert wire.send(commit(1, TWO)) == Closed((DELETED,))
 
 
+def test_a_transaction_keeps_a_bounded_number_of_new_documents() -> None:
+    wire = Wire()
+    for identity in range(1_000):
+        wire.send({"insert": "c", "documents": [{"_id": identity}], **turn(1)})
+    effects = wire.send(commit()).effects
+    assert sum(len(effect.ids or ()) for effect in effects) == 1_000
+    assert 0 < sum(len(effect.documents or ()) for effect in effects) < 500
+
+
 def test_a_large_transaction_is_kept_as_whole_collections() -> None:
     wire = Wire()
     for first in range(0, 20_000, 100):
