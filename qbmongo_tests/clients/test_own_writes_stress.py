@@ -2,7 +2,7 @@
 
 64 tasks (or threads) work on 32 hot documents through one client: counters by `$inc`, reads by
 `_id`, by filter, by sort and limit, and counts. The test keeps, per document, how many increments
-were acknowledged; a reader notes that number before it starts and must never be shown a smaller one.
+were acknowledged; a reader notes that number before it starts and is never shown a smaller one.
 Calls are cancelled at random, and the proxy drops replies and closes connections.
 
 QBMONGO_STRESS_S sets the seconds per client (60 for the long run).
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -123,11 +124,11 @@ def faulty(server_uri: str, database_name: str) -> Iterator[tuple[FaultProxy, st
 def judged(ledger: Ledger, client: Any, proxy: FaultProxy) -> None:
     proxy.clear()
     cache = client.qb.stats().cache
-    print(
+    sys.stdout.write(
         f"\n{type(client).__name__}: {ledger.reads} reads, {ledger.writes} writes,"
         f" {ledger.errors} errors, {ledger.cancelled} cancelled; hits {cache.hits},"
         f" misses {cache.misses}, joins {cache.joins}, refused {dict(cache.refused)},"
-        f" bypassed {dict(cache.bypassed)}, spared {cache.spared}"
+        f" bypassed {dict(cache.bypassed)}, spared {cache.spared}\n"
     )
     assert not ledger.stale, ledger.stale[:5]
     assert client.qb.stats().faults == {}
