@@ -11,17 +11,14 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import Int64, ObjectId
-from bson.son import SON
 from pymongo.errors import AutoReconnect, DuplicateKeyError
-from pymongo.results import InsertOneResult, UpdateResult
+from pymongo.results import InsertOneResult
 from rich.console import Console
 
 from qbmongo.demo import run as demo_run
 from qbmongo.demo.arms import Played, play_sync
 from qbmongo.demo.data import FlightsData
 from qbmongo.demo.dataset import INDEXES, Timetable, load
-from qbmongo.demo.digest import fingerprint
 from qbmongo.demo.errors import DemoError
 from qbmongo.demo.operations import FOREIGN_FLIGHTS, Operation, Slice, slices
 from qbmongo.demo.replay import Contender, Outcome, Tally, replay
@@ -185,49 +182,6 @@ class TestStream:
     def test_no_flight_to_come_is_refused(self) -> None:
         with pytest.raises(ValueError, match="load more flights"):
             slices(Timetable(datetime(2013, 1, 1), []))
-
-
-def duplicate(database: str, seconds: int) -> DuplicateKeyError:
-    details = {
-        "code": 11000,
-        "errmsg": f"duplicate key in {database}.journal",
-        "operationTime": seconds,
-        "$clusterTime": {"clusterTime": seconds},
-    }
-    return DuplicateKeyError(f"E11000 {details}", 11000, details)
-
-
-class TestFingerprint:
-    @pytest.mark.parametrize(
-        ("one", "other"),
-        [
-            (1, Int64(1)),
-            (2**40, Int64(2**40)),
-            (1, 1.0),
-            (1, True),
-            ({"a": 1}, SON(a=1)),
-            ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
-            ([{"a": [2**40]}], [{"a": [Int64(2**40)]}]),
-            ([], None),
-            (UpdateResult({"n": 1, "nModified": 1}, True), UpdateResult({"n": 1}, True)),
-            (InsertOneResult(1, True), InsertOneResult(2, True)),
-            (duplicate("a", 1), DuplicateKeyError("E", 11001, {"code": 11001})),
-            (duplicate("a", 1), {"code": 11000}),
-            (TypeError("a"), TypeError("b")),
-            (TypeError("a"), ValueError("a")),
-        ],
-    )
-    def test_different_answers_have_different_fingerprints(self, one: Any, other: Any) -> None:
-        assert fingerprint(one, "a") != fingerprint(other, "a")
-
-    def test_equal_answers_have_equal_fingerprints(self) -> None:
-        key = ObjectId()
-        answer = [{"_id": key, "at": datetime(2013, 1, 1), "x": [1, {"y": None}]}]
-        again = [{"_id": ObjectId(str(key)), "at": datetime(2013, 1, 1), "x": [1, {"y": None}]}]
-        assert fingerprint(answer, "a") == fingerprint(again, "b")
-
-    def test_time_and_database_name_are_no_difference(self) -> None:
-        assert fingerprint(duplicate("one", 1), "one") == fingerprint(duplicate("two", 2), "two")
 
 
 class FakeArm:
