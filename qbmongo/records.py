@@ -134,7 +134,7 @@ class Footprint:
         projected_paths None means the whole document.
     ids: canonical `_id`s of every document the answer was computed from; known only after the reply.
     bound_ids: canonical `_id`s the filter confines the read to, whatever the data is.
-    window: the answer depends on position (skip or limit), so that documents outside it matter.
+    window: the answer skips documents, so that those before it matter.
     equality: (path, canonical value) of one scalar equality every matching document must meet, used
         only to find candidates quickly; None where there is none.
     simple: the read compares strings by simple binary comparison (no collation).

@@ -49,7 +49,9 @@ class EffectListener(CommandListener):
         opened = OPENED.get()
         if opened is not None:
             opened.add(key)
-        self._engine.command_started(key, name, event.database_name, event.command)
+        self._engine.command_started(
+            key, name, event.database_name, event.command, time.monotonic()
+        )
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         address = event.connection_id

@@ -498,14 +498,19 @@ class Engine:
     # What the command listener tells
 
     def command_started(
-        self, key: Hashable, name: str, database: str, command: Mapping[str, Any]
+        self, key: Hashable, name: str, database: str, command: Mapping[str, Any], now_s: float
     ) -> None:
         """A command is on the wire; its effects are open from now on."""
         if self.cache is None or name in READ_COMMANDS:
             return
         try:
             with self.lock:
-                self.ledger.started(key, name, database, command, mutable_ok=self.mutable_ok)
+                # What the session left behind when it went on to another transaction closes now.
+                left = self.ledger.started(
+                    key, name, database, command, mutable_ok=self.mutable_ok
+                )
+                if left.effects:
+                    self._close(left, now_s)
         except Exception as error:
             self.cache_fault("command_started", error)
 
