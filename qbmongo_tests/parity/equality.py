@@ -36,8 +36,17 @@ SERVER_METADATA = frozenset(
 )
 _HEX_ID = re.compile(r"[0-9a-f]{24}")
 _NUMBERED = re.compile(
-    r"(cursor id|txnNumber|transaction) -?\d+|[a-zA-Z_.]* object at 0x[0-9a-f]+|Timestamp\(\d+, \d+\)"
+    r"(cursor id|txnNumber:?|transaction number( is)?) -?\d+|[a-zA-Z_.]* object at 0x[0-9a-f]+"
+    r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|\$clusterTime.*?operationTime[^T]*Timestamp\(\d+, \d+\)"
 )
+
+
+_CLASSES = {
+    "OptimizedClient": "AsyncIOMotorClient",
+    "OptimizedAsyncMongoClient": "AsyncMongoClient",
+    "OptimizedMongoClient": "MongoClient",
+}
 
 
 class Mismatch(AssertionError):
@@ -113,7 +122,9 @@ class Comparison:
             raise Mismatch(f"{path}: {plain!r} != {ours!r}")
 
     def _normalised(self, text: str, arm: int) -> str:
-        text = text.replace(self._databases[arm], "<database>").replace("Optimized", "")
+        text = text.replace(self._databases[arm], "<database>")
+        for ours, driver in _CLASSES.items():
+            text = text.replace(ours, driver)
         return _NUMBERED.sub("<number>", text)
 
     def _check_id(self, plain: Any, ours: Any, path: str) -> None:

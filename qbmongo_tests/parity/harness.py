@@ -29,7 +29,7 @@ from qbmongo_tests.parity import programs
 from qbmongo_tests.parity import values as v
 from qbmongo_tests.parity.drivers import Driver, Sync, caught_up
 from qbmongo_tests.parity.equality import Comparison, Mismatch
-from qbmongo_tests.parity.interpreter import Arm, Missing, Outcome, reproducible_ids
+from qbmongo_tests.parity.interpreter import Arm, Missing, Outcome, reproducible
 from qbmongo_tests.parity.operations import COLLECTIONS, Call, Step
 from qbmongo_tests.parity.programs import Beginning
 
@@ -231,15 +231,15 @@ def machine(pair: Pair, *, interference: bool) -> type[RuleBasedStateMachine]:
 def run_parity(pair: Pair, steps: int, *, seed: int = 0, interference: bool = False) -> Report:
     """Run at least `steps` steps; raises (after shrinking) on the first difference."""
     report = pair.report
-    with reproducible_ids():
+    with reproducible():
         while report.steps < steps:
             cls = hypothesis.seed(seed + report.examples)(machine(pair, interference=interference))
             missing = steps - report.steps
-            run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            run_state_machine_as_test(
                 cls,
                 settings=hypothesis.settings(
                     max_examples=max(1, missing // STEPS_PER_EXAMPLE),
-                    stateful_step_count=min(STEPS_PER_EXAMPLE, missing),
+                    stateful_step_count=STEPS_PER_EXAMPLE,
                     deadline=None,
                     database=None,
                     derandomize=False,

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bson import DBRef
+
 from qbmongo_tests.parity import values as v
 from qbmongo_tests.parity.choices import Build, Choices, among, built, constant
 
@@ -71,7 +73,8 @@ class Callback:
 @dataclass(frozen=True, repr=False)
 class Call:
     """One call. `options` names the with_options to apply to the receiver; `timeout_s` runs it
-    under pymongo.timeout; `store` keeps the result for later calls; `opaque` compares its type only.
+    under pymongo.timeout; `store` keeps the result for later calls; `opaque` compares its
+    type only.
     """
 
     receiver: str
@@ -118,7 +121,7 @@ _UPDATE_OPTIONS: dict[str, Build] = {
     "let": v.let,
     "comment": v.comment,
 }
-_FIND_OPTIONS: dict[str, Build] = {
+FIND_OPTIONS: dict[str, Build] = {
     "projection": v.projection, "sort": v.sort, "skip": among(1, 0, 2, -1), "limit": v.small,
     "collation": v.collation, "hint": v.hint, "let": v.let, "comment": v.comment,
     "max_time_ms": v.max_time_ms, "batch_size": v.batch_size, "no_cursor_timeout": _flag,
@@ -137,16 +140,11 @@ _COUNT_OPTIONS: dict[str, Build] = {
     "skip": v.small, "limit": among(1, 2, 0, 100, -1), "collation": v.collation, "hint": v.hint,
     "maxTimeMS": v.max_time_ms, "comment": v.comment,
 }  # fmt: skip
-_AGGREGATE_OPTIONS: dict[str, Build] = {
+AGGREGATE_OPTIONS: dict[str, Build] = {
     "let": v.let, "comment": v.comment, "collation": v.collation, "hint": v.hint,
     "batchSize": v.batch_size, "maxTimeMS": v.max_time_ms, "allowDiskUse": _flag,
     "bypassDocumentValidation": _flag, "bogus": constant(1),
 }  # fmt: skip
-_array_updates = among(
-    ({"$set": {"arr.$[e]": 7}}, [{"e": {"$gt": 1}}]),
-    ({"$inc": {"arr.$[e].x": 1}}, [{"e.x": {"$gte": 1}}]),
-    ({"$set": {"arr.$[e]": 7}}, [{"f": 1}]),
-)
 
 
 def _documents(choices: Choices) -> Any:
@@ -203,8 +201,8 @@ def _client_requests(choices: Choices) -> Any:
 
 
 READS = (
-    Method("find_one", (built(v.filter_, v.filter_, v.identifier, constant(None)),), _FIND_OPTIONS),
-    Method("find_one", (v.filter_, v.projection), _FIND_OPTIONS),
+    Method("find_one", (built(v.filter_, v.filter_, v.identifier, constant(None)),), FIND_OPTIONS),
+    Method("find_one", (v.filter_, v.projection), FIND_OPTIONS),
     Method("find_one", (v.filter_,)),
     Method("find_one", (v.filter_,), {"sort": v.sort, "projection": v.projection}),
     Method("count_documents", (v.filter_,), _COUNT_OPTIONS),
@@ -300,7 +298,7 @@ DATABASE = (
     }),
     Method("get_collection", (_name,)),
     Method("validate_collection", (_name,), {"full": _flag, "comment": v.comment}, opaque=True),
-    Method("dereference", (among(v.DBRef("c0", 1), v.DBRef("c0", 1, "other"), 5),)),
+    Method("dereference", (among(DBRef("c0", 1), DBRef("c0", 1, "other"), 5),)),
     Method("with_options", (), {"codec_options": constant(None), "bogus": constant(1)}),
     Method("@get", (among("name", "client", "codec_options", "write_concern", "c0"),)),
     Method("@bool"), Method("@getitem", (_name,)), Method("__call__"),
@@ -322,5 +320,6 @@ COLLECTION = (
         "name", "full_name", "database", "codec_options", "read_preference", "write_concern",
         "read_concern", "sub", "_private",
     ),)),
-    Method("@bool"), Method("@getitem", (among("sub", "", 5),)), Method("__call__"), Method("@iterate"),
+    Method("@bool"), Method("@getitem", (among("sub", "", 5),)), Method("__call__"),
+    Method("@iterate"),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion, TypeCodec, Type
 from bson.raw_bson import RawBSONDocument
 from hypothesis import strategies as st
 from pymongo import ReadPreference, WriteConcern
-from pymongo.client_session import TransactionOptions
+from pymongo.client_session import TransactionOptions  # type: ignore[attr-defined]
 from pymongo.read_concern import ReadConcern
 
 from qbmongo_tests.parity import operations as o
@@ -167,14 +167,15 @@ _CONSUME = (
     Method("@next"), Method("next"), Method("try_next"),
     Method("@get", (_CURSOR_STATE,)), Method("close"), Method("rewind"), Method("next_object"),
 )  # fmt: skip
+_CURSOR_ENDS = tuple(map(Method, ("distinct", "explain", "@enter", "@exit", "close", "try_next")))
 _WHOLE = (Method("@iterate"), Method("to_list", (among(None, 3, 100),)), Method("@each"))
 _FINDS = (
-    Method("find", (v.filter_,), o._FIND_OPTIONS), Method("find", (v.filter_,)),
-    Method("find", (v.filter_, v.projection), o._FIND_OPTIONS), Method("find"),
-    Method("find_raw_batches", (v.filter_,), o._FIND_OPTIONS),
+    Method("find", (v.filter_,), o.FIND_OPTIONS), Method("find", (v.filter_,)),
+    Method("find", (v.filter_, v.projection), o.FIND_OPTIONS), Method("find"),
+    Method("find_raw_batches", (v.filter_,), o.FIND_OPTIONS),
 )  # fmt: skip
 _AGGREGATES = (
-    Method("aggregate", (v.pipeline,), o._AGGREGATE_OPTIONS),
+    Method("aggregate", (v.pipeline,), o.AGGREGATE_OPTIONS),
     Method("aggregate", (v.pipeline,)),
     Method("aggregate_raw_batches", (v.pipeline,), {"batchSize": v.batch_size}),
 )
@@ -202,8 +203,8 @@ def _consumption(choices: Choices, most: int) -> list[Call]:
 
 def find_cursor(choices: Choices) -> Step:
     made = [call(choices, _collection(choices), choices.one(_FINDS), "cursor")]
-    for _ in range(choices.index(3)):
-        made.append(call(choices, "$cursor", choices.one(_CHAIN), "cursor"))
+    chain = choices.some(lambda choices: choices.one(_CHAIN), 2)
+    made.extend([call(choices, "$cursor", method, "cursor") for method in chain])
     ending = choices.index(16)
     if ending == 15:
         made.append(call(choices, "$cursor", Method("distinct", (v.path,))))
@@ -275,7 +276,7 @@ _START_SESSION = Method("start_session", (), {
 
 
 def _body(choices: Choices) -> list[Call]:
-    """Calls inside of a transaction; those outside of the session read only (a write would wait)."""
+    """Calls inside of a transaction; those without its session read only (a write would wait)."""
     made: list[Call] = []
     for _ in range(1 + choices.index(3)):
         if choices.chance(20):
@@ -312,8 +313,8 @@ def session(choices: Choices) -> Step:
         inside = (Call("$txn", "@enter"), *_body(choices), Call("$txn", "@exit"))
         return (start, begin, *inside, _read_call(choices))
     if kind == 3:
-        inside = Callback((_write_call(choices), _read_call(choices)), stops=False)
-        return (start, Call("$session", "@bound", (inside,)))
+        both = Callback((_write_call(choices), _read_call(choices)), stops=False)
+        return (start, Call("$session", "@bound", (both,)))
     endings = ("commit_transaction", "abort_transaction", "end_session")
     ends = [Call("$session", choices.one(endings)) for _ in range(1 + choices.index(2))]
     return (start, begin, *_body(choices), *ends, _read_call(choices))
@@ -351,6 +352,27 @@ WEIGHTS: Mapping[str, int] = {
     "read": 4, "write": 4, "write_then_read": 3, "find_cursor": 3, "aggregate_cursor": 2, "bulk": 2,
     "schema": 1, "handles": 1, "session": 1, "other_cursor": 1, "gridfs": 1,
 }  # fmt: skip
+
+
+def described_methods() -> frozenset[str]:
+    """Every receiver.method that the families name: what a long run must reach."""
+    methods = {
+        "collection": (*o.READS, *o.WRITES, o.BULK_WRITE, *o.SCHEMA, *o.COLLECTION, *_FINDS,
+                       *_AGGREGATES, *_LISTINGS, Method("watch")),
+        "database": (*o.DATABASE, *_DATABASE_CURSORS, Method("watch")),
+        "client": (*o.CLIENT, o.CLIENT_BULK_WRITE, _START_SESSION, Method("list_databases")),
+        "cursor": (*_CHAIN, *_CONSUME, *_WHOLE, *_CURSOR_ENDS),
+        "session": tuple(map(Method, (
+            "start_transaction", "commit_transaction", "abort_transaction", "end_session",
+            "with_transaction", "@bound", "@get",
+        ))),
+        "gridfs": tuple(map(Method, (
+            "upload_from_stream", "open_download_stream_by_name", "rename", "delete", "find",
+        ))),
+    }  # fmt: skip
+    return frozenset(
+        f"{receiver}.{method.name}" for receiver, known in methods.items() for method in known
+    )
 
 
 _SOURCES = st.binary(min_size=CHOICES_PER_STEP, max_size=CHOICES_PER_STEP)

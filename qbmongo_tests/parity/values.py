@@ -10,11 +10,12 @@ import datetime
 import re
 from typing import Any
 
+import bson
 from bson import SON, Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Timestamp
 from bson.raw_bson import RawBSONDocument
 from pymongo.collation import Collation
 
-from qbmongo_tests.parity.choices import Choices, among, built, constant, listed
+from qbmongo_tests.parity.choices import Choices, among, built, constant
 
 UTC = datetime.timezone.utc
 OBJECT_IDS = tuple(ObjectId(f"65f0{number:020x}") for number in range(3))
@@ -99,8 +100,6 @@ def document(choices: Choices) -> dict[str, Any]:
 
 
 def raw_document(choices: Choices) -> RawBSONDocument:
-    import bson
-
     plain = {"_id": choices.one(IDS), "a": choices.one(SCALARS[:4])}
     return RawBSONDocument(bson.encode(plain))
 
@@ -148,8 +147,10 @@ _RARE_FILTERS: tuple[dict[str, Any], ...] = (
     {"arr": {"$all": [1, 2]}}, {"a": {"$mod": [2, 1]}}, {"s": {"$regex": "^a", "$options": "i"}},
     {"b": re.compile("a")}, {"$expr": {"$gt": ["$a", "$b"]}}, {"$expr": {"$eq": ["$a", "$$who"]}},
     {"$expr": {"$lt": ["$t", "$$NOW"]}}, {"$comment": "why", "a": 1}, {"a": {"$gt": 5, "$lt": 3}},
-    {"a": None}, {"a.b.c": None}, {"$and": []}, {"$or": []}, {"a": {"$in": 5}}, {"a": {"$bogus": 1}},
-    {"$bogus": 1}, {"$where": "true"}, {"$jsonSchema": {"required": ["a"]}}, {"a": {"$type": "bogus"}},
+    {"a": None}, {"a.b.c": None}, {"$and": []}, {"$or": []}, {"a": {"$in": 5}},
+    {"a": {"$bogus": 1}},
+    {"$bogus": 1}, {"$where": "true"}, {"$jsonSchema": {"required": ["a"]}},
+    {"a": {"$type": "bogus"}},
     {"$text": {"$search": "a"}}, {"a": {"$regex": "("}}, {"a": {"$not": 5}}, {"": 1}, {"a..b": 1},
     {"a": {"$bitsAllSet": 1}}, {"n": {"x": 1}}, {"n": {"x": 1, "y": []}},
     {"$expr": {"$lt": [{"$rand": {}}, 2]}}, {"_id": {"$gt": MinKey()}}, {"$alwaysFalse": 1},
@@ -180,7 +181,8 @@ _SORTS: tuple[Any, ...] = ("a", {"a": 1, "_id": -1}, ["a", "b"], [("a", 1), ("a"
 sort = built(sort_list, sort_list, among(*_SORTS, [], SON([("b", -1)]), [("a", "text")]))
 hint: Any = among("_id_", [("_id", 1)], "a_1", [("a", 1)], {"a": 1}, "nope", SON([("b", 1)]), [])
 projection = among(
-    None, {"a": 1}, ["a"], {"a": 0}, {"_id": 0, "a": 1}, {"_id": 0}, [], {}, ["a", "n.x"], {"n.x": 1},
+    None, {"a": 1}, ["a"], {"a": 0}, {"_id": 0, "a": 1}, {"_id": 0}, [], {}, ["a", "n.x"],
+    {"n.x": 1},
     {"arr": {"$slice": 1}}, {"arr": {"$slice": [1, 1]}}, {"arr": {"$elemMatch": {"$gt": 1}}},
     {"z": {"$add": [1, 2]}}, {"z": "$a"}, {"arr.$": 1}, {"a": 1, "b": 0}, {"a": True}, ["_id"],
     {"a": 1.5}, {"n": {"x": 1}}, "a", {"zz": {"$literal": 1}}, ("a", "b"), {"a": "x"},
@@ -221,7 +223,8 @@ def _two_operators(choices: Choices) -> dict[str, Any]:
 
 _RARE_UPDATES: tuple[Any, ...] = (
     {"$push": {"arr": {"$each": [3, 4], "$slice": -3}}},
-    {"$push": {"arr": {"$each": [0], "$position": 0}}}, {"$push": {"arr": {"$each": [5, 1], "$sort": 1}}},
+    {"$push": {"arr": {"$each": [0], "$position": 0}}},
+    {"$push": {"arr": {"$each": [5, 1], "$sort": 1}}},
     {"$addToSet": {"arr": {"$each": [1, 2]}}}, {"$pull": {"arr": {"$gte": 2}}},
     {"$pullAll": {"arr": [1, 2]}}, {"$rename": {"a": "c"}}, {"$rename": {"a": "n.z"}},
     {"$setOnInsert": {"a": 1, "_id": 7}}, {"$bit": {"a": {"or": 4}}}, {"$set": {"arr.$": 9}},
@@ -252,7 +255,8 @@ def replacement(choices: Choices) -> dict[str, Any]:
 
 
 def _pipeline_stage(choices: Choices) -> dict[str, Any]:
-    return choices.one(_STAGES)(choices)
+    stage: dict[str, Any] = choices.one(_STAGES)(choices)
+    return stage
 
 
 _GROUPS: tuple[dict[str, Any], ...] = (
@@ -312,5 +316,6 @@ def pipeline(choices: Choices) -> Any:
 WRONG: tuple[Any, ...] = (
     None, 5, "x", -1, [], {}, True, 2.5, [5], {"a": object}, {1: 2}, {"$bogus": 1}, {"a": 2**65},
     b"x", float("nan"), "$x", "", {"a": {1, 2}}, {"a\x00b": 1}, {"a": "\ud800"}, [{}], (1, 2),
-    {"a": {"$bogus": 1}}, [("a", 1)], {"$set": {}}, listed, ObjectId("0" * 24), "a\x00b", 2**31, 2**64,
+    {"a": {"$bogus": 1}}, [("a", 1)], {"$set": {}}, object, ObjectId("0" * 24), "a\x00b", 2**31,
+    2**64,
 )  # fmt: skip

@@ -1,0 +1,94 @@
+"""Our clients act as their drivers do: random operations on both, compared after every call.
+
+`--parity-steps N` sets how many steps each client runs with each of the settings (N >= 20000 also
+demands that every method of the description was reached).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+import qbmongo
+from qbmongo_tests.parity.drivers import DRIVERS, Driver
+from qbmongo_tests.parity.harness import Pair, Report, run_parity
+from qbmongo_tests.parity.programs import described_methods
+
+# A cursor that an example abandons is collected late, and Motor's own deprecations are compared.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+SETTINGS = {
+    "off": qbmongo.Settings.preset("off"),
+    "default": qbmongo.Settings.preset("default"),
+}
+ALL_METHODS_FROM = 20_000
+
+
+@pytest.fixture(params=sorted(DRIVERS))
+def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
+    adapter = DRIVERS[request.param]()
+    yield adapter
+    adapter.stop()
+
+
+@pytest.fixture
+def parity_steps(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--parity-steps"))
+
+
+@pytest.fixture(params=sorted(SETTINGS))
+def pair(request: pytest.FixtureRequest, driver: Driver, server_uri: str) -> Iterator[Pair]:
+    """The plain driver's client and ours, with each of the settings."""
+    plain = driver.plain(server_uri)
+    made = Pair(driver, plain, driver.ours(server_uri, SETTINGS[request.param]), server_uri)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def plain_pair(driver: Driver, server_uri: str) -> Iterator[Pair]:
+    """Two plain clients: the harness itself must not see differences that are none."""
+    clients = [driver.plain(server_uri) for _ in range(2)]
+    made = Pair(driver, clients[0], clients[1], server_uri, watched=False)
+    yield made
+    made.close()
+
+
+def test_ours_acts_as_the_driver_does(
+    pair: Pair, parity_steps: int, parity_report: dict[str, Report], request: pytest.FixtureRequest
+) -> None:
+    parity_report[request.node.callspec.id] = pair.report
+    report = run_parity(pair, parity_steps, interference=True)
+    assert report.steps >= parity_steps
+    if parity_steps >= ALL_METHODS_FROM:
+        assert not described_methods() - set(report.calls), "never reached"
+
+
+def test_the_driver_acts_as_itself(plain_pair: Pair, parity_steps: int) -> None:
+    report = run_parity(plain_pair, min(parity_steps, 300), interference=True)
+    assert report.steps >= min(parity_steps, 300)
+
+
+def test_a_difference_in_one_document_is_found(plain_pair: Pair, server_uri: str) -> None:
+    """The harness can fail: a document changed in one arm only."""
+    from qbmongo_tests.parity.equality import Mismatch
+    from qbmongo_tests.parity.operations import Call
+    from qbmongo_tests.parity.programs import Beginning
+
+    plain_pair.begin(Beginning(None, (Call("c0", "insert_one", ({"_id": 1, "a": 1},)),)))
+    other: MongoClient[dict[str, Any]]
+    with MongoClient(server_uri) as other:
+        collection: Any = other[plain_pair.ours.database_name]["c0"]
+        collection.update_one({"_id": 1}, {"$set": {"a": 1.0}})
+    with pytest.raises(Mismatch, match=r"int 1 != float 1\.0"):
+        plain_pair.step((Call("c0", "find_one", ({"_id": 1},)),))
+    with pytest.raises(Mismatch, match="documents"):
+        plain_pair.compare_databases()
