@@ -228,7 +228,10 @@ def changed(result: Any) -> int:
     return 0 if result is None else 1
 
 
-_OURS = ("qbmongo", "pymongo", "motor", "gridfs", "bson", "asyncio", "concurrent", "contextlib")
+_DRIVERS = frozenset(
+    {"pymongo", "motor", "gridfs", "bson", "asyncio", "concurrent", "contextlib", "threading"}
+)
+_OURS = ("qbmongo.clients.", "qbmongo.core.")
 
 
 def place_of_call() -> str | None:
@@ -236,7 +239,7 @@ def place_of_call() -> str | None:
     frame = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] not in _OURS:
+        if module.partition(".")[0] not in _DRIVERS and not module.startswith(_OURS):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return None

@@ -172,7 +172,8 @@ class Aggregation:
         """
         reading = self.reading
         cursor = cursor_type.__new__(cursor_type)
-        cursor.__dict__, driver_cursor.__dict__ = driver_cursor.__dict__, {}
+        cursor.__dict__.update(driver_cursor.__dict__)
+        driver_cursor.__dict__.update(_id=0, _killed=True, _session=None, _sock_mgr=None)
         if type(reading.ticket) is Lead:
             data = b"".join(document.raw for document in cursor._data)
             cursor._collection = collection
