@@ -144,13 +144,15 @@ def ordered(operator: str, operand: Any, *, simple: bool) -> Predicate:
 
     Raises:
         InvalidFilter: the operand is a regular expression.
-        TypeError: its type is not known here.
 
     Source: https://www.mongodb.com/docs/manual/reference/method/db.collection.find/#type-bracketing
     """
     if is_regex(operand):
         raise InvalidFilter("a regex has no order in a filter")
-    order = type_order(operand)
+    try:
+        order = type_order(operand)
+    except TypeError:
+        return _cannot_tell
     if isinstance(operand, MinKey | MaxKey) or _has_scope(operand):
         return _cannot_tell
     above, or_equal = operator in ("$gt", "$gte"), operator in ("$gte", "$lte")

@@ -157,7 +157,7 @@ class StringGenerator(Generator):
 
 
 def _in_order(generate: Generator, depth: int) -> Any:
-    # A fault of both test servers: they order binary values without their subtype. They sort by
+    # A fault of the test servers: they order binary values without their subtype. They sort by
     # length, subtype and bytes:
     # https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/#binary-data
     while _BINARY.search(repr(value := generate.value(1))):
@@ -211,9 +211,14 @@ _OPERATORS: dict[str, Callable[[Generator, int], Any]] = {
 }
 
 
-# A fault of both test servers: they refuse $or, $and and $nor as the first of an $elemMatch, which
-# https://www.mongodb.com/docs/manual/reference/operator/query/elemMatch/ allows.
-_REFUSED_WRONGLY = re.compile(r"unknown operator: \$(or|and|nor)\b")
+# Faults of the test servers: they refuse $or, $and and $nor as the first of an $elemMatch, which
+# https://www.mongodb.com/docs/manual/reference/operator/query/elemMatch/ allows, and secantusd-py
+# breaks off where $mod meets Infinity.
+_REFUSED_WRONGLY = re.compile(r"unknown operator: \$(or|and|nor)\b|internal server error")
+
+# A fault of secantusd-py: $mod takes whole numbers for doubles, which cannot hold all of 64 bits.
+# https://www.mongodb.com/docs/manual/reference/operator/query/mod/
+_LARGE = re.compile(r"\d{16}")
 
 
 def _ask(
@@ -249,7 +254,10 @@ def _compare(
             told = any(truth is not None for truth in truths)
             assert not told or _REFUSED_WRONGLY.search(error), query
             continue
+        has_remainder = "$mod" in repr(query)
         for document, truth in zip(documents, truths, strict=True):
+            if has_remainder and _LARGE.search(repr(document)):
+                continue
             seen[{True: "yes", False: "no", None: "cannot tell"}[truth]] += 1
             assert truth in (None, document["_id"] in found), (query, document)
         seen["filters told for every document"] += None not in truths
