@@ -1,9 +1,9 @@
 """Writes of clients used from many threads, sent from private copies.
 
 What the command listener reads of a write must be what was sent. Another thread may change the
-caller's dicts between the driver's encoding and the event, so documents, filters and updates are
-encoded once, here, and sent as those bytes (RawBSONDocument); what cannot be encoded is left to the
-driver, which raises its own error.
+caller's dicts between the driver's encoding and the event, so filters and updates are copied here
+(documents, and what holds types of the program's own, are encoded and sent as those bytes); what
+cannot be encoded is left to the driver, which raises its own error.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.results import InsertOneResult
 
 from ..core.frozen import RAW_CODEC
+from ..core.snapshots import private
 
 __all__ = ["FREEZERS"]
 
@@ -67,13 +68,13 @@ def _frozen(names: tuple[str, ...]) -> _Freezer:
             # An empty update or replacement is judged by the driver.
             if type(value) is not dict or not value:
                 continue
-            raw = _raw(value, codec)
-            if raw is None:
+            copy = private(value) or _raw(value, codec)
+            if copy is None:
                 continue
             if position < len(args):
-                positional[position] = raw
+                positional[position] = copy
             else:
-                named = {**named, name: raw}
+                named = {**named, name: copy}
         return tuple(positional), named, None
 
     return freeze

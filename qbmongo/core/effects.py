@@ -23,7 +23,7 @@ from ..records import EVERYTHING, Effect
 from .events import effect_of_event
 from .ids import confined_ids, known_ids
 from .paths import update_paths
-from .snapshots import readable, snapshot
+from .snapshots import Private, readable, snapshot
 
 __all__ = ["READ_COMMANDS", "SESSION_COMMANDS", "effect_of_event", "effects_of"]
 
@@ -155,6 +155,8 @@ class _Evidence:
 
     def of(self, value: Any) -> Any:
         """The value if it is certain, otherwise None; a raw document is read from its bytes."""
+        if type(value) is Private:
+            return value if self.placed else None
         if isinstance(value, RawBSONDocument):
             return readable(value) if self.placed else None
         return value if self.plain else None

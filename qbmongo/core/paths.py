@@ -13,6 +13,7 @@ document, a path of the write and a path of the read overlap. Two things follow,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from .snapshots import readable
@@ -84,6 +85,7 @@ _UPDATE_OPERATORS = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
 def strip_positions(path: str) -> str:
     """A path without its numeric components; "" (the whole document) where nothing is left."""
     if not any(map(str.isdigit, path)):
@@ -91,6 +93,7 @@ def strip_positions(path: str) -> str:
     return ".".join(part for part in path.split(".") if not part.isdigit())
 
 
+@lru_cache(maxsize=4096)
 def written_path(path: str) -> str:
     """The path that a write to this path may change: up to the first array position.
 

@@ -25,7 +25,7 @@ from bson.timestamp import Timestamp
 
 from .values import decode_exactly
 
-__all__ = ["SCALARS", "readable", "snapshot"]
+__all__ = ["SCALARS", "Private", "private", "readable", "snapshot"]
 
 SCALARS: frozenset[type] = frozenset(
     {
@@ -74,6 +74,23 @@ def snapshot(value: Any) -> Any:
     if kind is RawBSONDocument:
         return value
     raise TypeError(f"the BSON form of {kind.__name__} is not certain")
+
+
+class Private(dict[str, Any]):
+    """A copy that nobody but us and the driver can reach, so that its content is what is sent."""
+
+    __slots__ = ()
+
+
+def private(document: dict[str, Any]) -> Private | None:
+    """A private copy of a document; None where the BSON form of something in it is not certain."""
+    copy = Private()
+    try:
+        for name, value in document.items():
+            copy[_name(name)] = value if type(value) in SCALARS else snapshot(value)
+    except (TypeError, RuntimeError):  # RuntimeError: changed while it was copied
+        return None
+    return copy
 
 
 def readable(value: Any) -> Any:
