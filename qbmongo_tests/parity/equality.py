@@ -42,6 +42,7 @@ _NUMBERED = re.compile(
 )
 
 
+_CLASS_PATH = re.compile(r"(?<=<class ')[\w.]*\.(?=\w+'>)")
 _CLASSES = {
     "OptimizedClient": "AsyncIOMotorClient",
     "OptimizedAsyncMongoClient": "AsyncMongoClient",
@@ -125,7 +126,7 @@ class Comparison:
         text = text.replace(self._databases[arm], "<database>")
         for ours, driver in _CLASSES.items():
             text = text.replace(ours, driver)
-        return _NUMBERED.sub("<number>", text)
+        return _NUMBERED.sub("<number>", _CLASS_PATH.sub("", text))
 
     def _check_id(self, plain: Any, ours: Any, path: str) -> None:
         if plain != ours or plain not in self._known:

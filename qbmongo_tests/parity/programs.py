@@ -155,7 +155,7 @@ _CHAIN = (
     Method("batch_size", (v.batch_size,)), Method("hint", (v.hint,)),
     Method("comment", (v.comment,)), Method("collation", (v.collation,)),
     Method("max_time_ms", (v.max_time_ms,)), Method("allow_disk_use", (among(True, 5),)),
-    Method("min", (among([("_id", 1)], 5),)), Method("max", (among([("_id", 4)], 5),)),
+    Method("max_scan", (among(5),)), Method("min", (among([("_id", 1)], 5),)), Method("max", (among([("_id", 4)], 5),)),
     Method("where", (among("true", 5),)), Method("max_await_time_ms", (among(5, "x"),)),
     Method("add_option", (among(16, "x"),)), Method("remove_option", (among(16, "x"),)),
     Method("clone"), Method("@copy"), Method("@deepcopy"), Method("rewind"),
