@@ -14,7 +14,7 @@ set keep talking to the proxy, and compression is not offered.
         assert proxy.counts() - before == {"find": 1}
 
 It runs an event loop in a thread of its own, so that blocking and asyncio tests use it alike.
-TLS is not supported. Source: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
+TLS is not supported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import asyncio
 import contextlib
 import itertools
 import socket
-import struct
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -33,12 +32,16 @@ from typing import Any
 
 import bson
 
+from qbmongo_tests.wire import (
+    HEADER,
+    build_answer,
+    has_more_to_come,
+    parse_request,
+    rewrite_hello,
+)
+
 HANDSHAKES = frozenset({"hello", "ismaster", "isMaster", "saslStart", "saslContinue"})
 _HELLOS = frozenset({"hello", "ismaster", "isMaster"})
-_HEADER = struct.Struct("<iiii")  # length, request id, response to, opcode
-_OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
-_MORE_TO_COME = 1 << 1
-_REPLY_FLAGS_BYTES = 20  # of OP_REPLY: flags, cursor id, starting from, number returned
 _WAIT_S = 20.0
 
 
@@ -174,6 +177,8 @@ class _Link:
     server: asyncio.StreamWriter
     # Request id -> (command name, what to do with the reply).
     awaited: dict[int, tuple[str, Action | None]] = field(default_factory=dict)
+    # The command that the server goes on replying to by itself, as a streaming `hello`.
+    streamed: tuple[str, Action | None] = ("", None)
     client_left: bool = False
 
     @property
@@ -399,9 +404,9 @@ class FaultProxy:
     ) -> None:
         try:
             while True:
-                header = await reader.readexactly(_HEADER.size)
-                length = _HEADER.unpack(header)[0]
-                message = header + await reader.readexactly(length - _HEADER.size)
+                header = await reader.readexactly(HEADER.size)
+                length = HEADER.unpack(header)[0]
+                message = header + await reader.readexactly(length - HEADER.size)
                 if not await handle(link, message):
                     return
         except (asyncio.IncompleteReadError, OSError):
@@ -413,7 +418,7 @@ class FaultProxy:
         """Handle one message from a client; False closes the connection."""
         if self.silent:
             return True
-        parsed = _parse_request(message)
+        parsed = parse_request(message)
         if parsed is None:
             await _send(link.server, message)
             return True
@@ -424,14 +429,14 @@ class FaultProxy:
         if isinstance(action, Swallow):
             return True
         if isinstance(action, Answer):
-            await _send(link.client, _build_answer(message, action.document))
+            await _send(link.client, build_answer(message, action.document))
             return True
         if isinstance(action, Delay):
             await asyncio.sleep(action.seconds)
         if isinstance(action, Gate) and not action.holds_reply:
             await action._pass()
-        if not _has_more_to_come(message):
-            link.awaited[_HEADER.unpack_from(message)[1]] = (name, action)
+        if not has_more_to_come(message):
+            link.awaited[HEADER.unpack_from(message)[1]] = (name, action)
         await _send(link.server, message)
         if isinstance(action, CloseAfter):
             link.client.transport.abort()
@@ -440,10 +445,9 @@ class FaultProxy:
 
     async def _reply(self, link: _Link, message: bytes) -> bool:
         """Handle one message from the server; False closes the connection."""
-        _, request_id, response_to, _ = _HEADER.unpack_from(message)
-        name, action = link.awaited.pop(response_to, ("", None))
-        if _has_more_to_come(message):
-            link.awaited[request_id] = (name, action)
+        response_to = HEADER.unpack_from(message)[2]
+        name, action = link.awaited.pop(response_to, link.streamed)
+        link.streamed = (name, action) if has_more_to_come(message) else ("", None)
         if link.client_left:
             return link.is_owed
         if self.silent:
@@ -453,7 +457,7 @@ class FaultProxy:
         if isinstance(action, Gate) and action.holds_reply:
             await action._pass()
         if name in _HELLOS:
-            message = _rewrite_hello(message, self._server, self.address)
+            message = rewrite_hello(message, self._server, self.address)
         await _send(link.client, message)
         return True
 
@@ -482,60 +486,3 @@ async def _stream(**where: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asy
 async def _send(writer: asyncio.StreamWriter, message: bytes) -> None:
     writer.write(message)
     await writer.drain()
-
-
-def _has_more_to_come(message: bytes) -> bool:
-    """Of a request: no reply is sent. Of a reply: another one follows by itself."""
-    opcode = _HEADER.unpack_from(message)[3]
-    return opcode == _OP_MSG and bool(message[_HEADER.size] & _MORE_TO_COME)
-
-
-def _parse_request(message: bytes) -> tuple[str, bytes] | None:
-    """A command's name and body; None for a message that is no command."""
-    opcode = _HEADER.unpack_from(message)[3]
-    if opcode == _OP_MSG:
-        start = _body_at(message)
-    elif opcode == _OP_QUERY:
-        start = message.index(b"\0", 20) + 1 + 8
-    else:
-        return None
-    size = struct.unpack_from("<i", message, start)[0]
-    body = message[start : start + size]
-    return body[5 : body.index(b"\0", 5)].decode(), body
-
-
-def _body_at(message: bytes) -> int:
-    """Where the document of an OP_MSG's kind-0 section begins."""
-    at = _HEADER.size + 4
-    while message[at] != 0:
-        at += 1 + int(struct.unpack_from("<i", message, at + 1)[0])
-    return at + 1
-
-
-def _build_answer(request: bytes, document: Mapping[str, Any]) -> bytes:
-    _, request_id, _, opcode = _HEADER.unpack_from(request)
-    body = bson.encode(document)
-    if opcode == _OP_MSG:
-        content = b"\0\0\0\0\0" + body
-    else:
-        content, opcode = struct.pack("<iqii", 8, 0, 0, 1) + body, _OP_REPLY
-    return _HEADER.pack(_HEADER.size + len(content), 0, request_id, opcode) + content
-
-
-def _rewrite_hello(message: bytes, server: tuple[str, int], address: str) -> bytes:
-    length, request_id, response_to, opcode = _HEADER.unpack_from(message)
-    start = _body_at(message) if opcode == _OP_MSG else _HEADER.size + _REPLY_FLAGS_BYTES
-    hello = bson.decode(message[start:length])
-    own = {"{}:{}".format(*server), hello.get("me")}
-
-    def replaced(host: str) -> str:
-        return address if host in own else host
-
-    for name in ("me", "primary"):
-        if name in hello:
-            hello[name] = replaced(hello[name])
-    if "hosts" in hello:
-        hello["hosts"] = [replaced(host) for host in hello["hosts"]]
-    hello.pop("compression", None)
-    content = message[_HEADER.size : start] + bson.encode(hello)
-    return _HEADER.pack(_HEADER.size + len(content), request_id, response_to, opcode) + content

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import bson
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, PyMongoError
+from pymongo.monitoring import (
+    ServerHeartbeatFailedEvent,
+    ServerHeartbeatListener,
+    ServerHeartbeatStartedEvent,
+    ServerHeartbeatSucceededEvent,
+)
 
 from qbmongo_tests.conftest import OwnServer
 from qbmongo_tests.faults import (
@@ -24,6 +34,7 @@ from qbmongo_tests.faults import (
     FaultProxy,
     Swallow,
 )
+from qbmongo_tests.waiting import wait_until
 
 Documents = Database[dict[str, Any]]
 FAST: dict[str, Any] = {
@@ -42,6 +53,36 @@ def proxied(fault_proxy: FaultProxy, database: Documents) -> Iterator[Documents]
     with client:
         client.admin.command("ping")
         yield client[database.name]
+
+
+class Heartbeats(ServerHeartbeatListener):
+    """Which address each `hello` reply gives as the server's own."""
+
+    def __init__(self) -> None:
+        self.named: list[str] = []
+
+    def started(self, event: ServerHeartbeatStartedEvent) -> None:
+        pass
+
+    def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
+        self.named.append(event.reply.document["me"])
+
+    def failed(self, event: ServerHeartbeatFailedEvent) -> None:
+        pass
+
+
+def ask(connection: socket.socket, command: dict[str, Any], database_name: str) -> dict[str, Any]:
+    """One command over a bare socket, so that no driver opens connections of its own."""
+    body = b"\0\0\0\0\0" + bson.encode({**command, "$db": database_name})
+    connection.sendall(struct.pack("<iiii", 16 + len(body), 1, 0, 2013) + body)
+    reply = b""
+    while len(reply) < 16 or len(reply) < struct.unpack_from("<i", reply)[0]:
+        part = connection.recv(65_536)
+        if not part:
+            raise ConnectionError("closed")
+        reply += part
+    document: dict[str, Any] = bson.decode(reply[21:])
+    return document
 
 
 def test_without_rules_everything_passes_and_is_counted(
@@ -80,6 +121,19 @@ def test_change_streams_and_transactions_work_through_it(
             assert stream.next()["documentKey"] == {"_id": 1}
 
 
+def test_every_hello_of_a_streaming_monitor_names_the_proxy(fault_proxy: FaultProxy) -> None:
+    heartbeats = Heartbeats()
+    with MongoClient[dict[str, Any]](
+        fault_proxy.uri,
+        event_listeners=[heartbeats],
+        serverMonitoringMode="stream",
+        heartbeatFrequencyMS=500,
+    ):
+        # The first is asked for; those after it follow by themselves.
+        assert wait_until(lambda: len(heartbeats.named) >= 4)
+    assert set(heartbeats.named) == {fault_proxy.address}
+
+
 def test_hello_replies_offer_no_compression(fault_proxy: FaultProxy) -> None:
     with MongoClient[dict[str, Any]](fault_proxy.uri, compressors="zlib") as client:
         assert "compression" not in client.admin.command("hello", compression=["zlib"])
@@ -91,8 +145,9 @@ def test_a_dropped_reply_leaves_the_write_done_and_the_client_without_an_answer(
     fault_proxy: FaultProxy, proxied: Documents, database: Documents
 ) -> None:
     rule = fault_proxy.on("insert", DropReply())
-    with pytest.raises(AutoReconnect):
+    with pytest.raises(AutoReconnect) as lost:
         proxied.c.insert_one({"_id": 1})
+    assert not isinstance(lost.value, NetworkTimeout)
     assert database.c.count_documents({}) == 1
     proxied.c.insert_one({"_id": 2})
     assert rule.hits == 1
@@ -135,6 +190,28 @@ def test_closing_after_forwarding_still_has_the_server_execute_the_command(
         assert events.next()["documentKey"] == {"_id": 1}
 
 
+def test_after_the_client_is_cut_off_the_servers_connection_lives_until_its_reply(
+    fault_proxy: FaultProxy, database: Documents
+) -> None:
+    host, _, port = fault_proxy.address.partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        stream = ask(
+            connection,
+            {"aggregate": "c", "pipeline": [{"$changeStream": {}}], "cursor": {}},
+            database.name,
+        )
+        fault_proxy.on("getMore", CloseAfter())
+        with pytest.raises(ConnectionError):
+            ask(
+                connection,
+                {"getMore": stream["cursor"]["id"], "collection": "c", "maxTimeMS": 30_000},
+                database.name,
+            )
+    assert fault_proxy.connections == 1
+    database.c.insert_one({})
+    assert wait_until(lambda: fault_proxy.connections == 0)
+
+
 def test_the_drivers_retry_of_a_lost_reply_is_applied_once(
     fault_proxy: FaultProxy, database: Documents
 ) -> None:
@@ -157,16 +234,13 @@ def test_an_error_document_is_answered_in_the_servers_place(
     assert database.c.count_documents({}) == 0
 
 
-def test_a_delayed_command_arrives_and_later_ones_on_other_connections_overtake_it(
+def test_a_delayed_command_is_executed_that_much_later(
     fault_proxy: FaultProxy, proxied: Documents
 ) -> None:
-    rule = fault_proxy.on("insert", Delay(0.3))
-    with ThreadPoolExecutor() as threads:
-        slow = threads.submit(proxied.c.insert_one, {"_id": 1})
-        while not rule.hits:
-            assert not slow.done()
-        assert proxied.c.count_documents({}) == 0
-        assert slow.result().inserted_id == 1
+    fault_proxy.on("insert", Delay(0.2))
+    begun = time.monotonic()
+    assert proxied.c.insert_one({"_id": 1}).inserted_id == 1
+    assert time.monotonic() - begun >= 0.2
 
 
 def test_skip_times_and_when_choose_the_commands(
@@ -252,6 +326,21 @@ def test_while_silent_nothing_passes_and_connections_stay_open(
     fault_proxy.silent = False
     proxied.c.insert_one({"_id": 2})
     assert [document["_id"] for document in database.c.find()] == [2]
+
+
+def test_silence_that_falls_while_the_server_works_swallows_its_reply(
+    fault_proxy: FaultProxy, proxied: Documents, database: Documents
+) -> None:
+    stream = proxied.command("aggregate", "c", pipeline=[{"$changeStream": {}}], cursor={})
+    wait = {"getMore": stream["cursor"]["id"], "collection": "c", "maxTimeMS": 10_000}
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(proxied.command, wait)
+        while not fault_proxy.counts()["getMore"]:
+            assert not waiting.done()
+        fault_proxy.silent = True
+        database.c.insert_one({})
+        with pytest.raises(NetworkTimeout):
+            waiting.result()
 
 
 def test_closed_connections_are_opened_anew_and_refused_ones_are_not(

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pymongo.errors import OperationFailure
 from qbmongo import local_server
 from qbmongo.local_server import LocalServer, LocalServerError, ServerProgram, find_server
 from qbmongo_tests.conftest import OwnServer
+from qbmongo_tests.waiting import wait_until
 
 Client = MongoClient[dict[str, Any]]
 
@@ -28,15 +28,6 @@ def executable(path: Path, script: str) -> Path:
     path.write_text("#!/bin/sh\n" + script)
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
-
-
-def wait_until(condition: Any, limit_s: float = 20.0) -> bool:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def test_mongod_comes_before_the_built_server_and_that_before_the_one_from_pypi(
@@ -157,6 +148,13 @@ def test_neither_process_nor_folder_outlives_the_program(
         program.send_signal(sign)
     assert wait_until(lambda: not psutil.pid_exists(int(pid)))
     assert wait_until(lambda: not Path(folder).exists())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sessions of processes are POSIX only")
+def test_a_terminals_ctrl_c_reaches_the_program_alone(own_server: OwnServer) -> None:
+    server = own_server()
+    assert server.pid is not None
+    assert os.getsid(server.pid) != os.getsid(0)
 
 
 @pytest.mark.parametrize(
