@@ -304,11 +304,12 @@ class Cache:
         """
         if generation != fill.generation or not fill.open:
             return []
-        waiters = self._ended(fill)
         known = None if ids is None else frozenset(ids)
         # Nobody joins any more, so the flight's "any" becomes what the answer contains.
         fill.footprint.ids = known
+        # Asked while the fill is still counted: the log is kept only for those that are.
         reason = self._refusal(fill, fill.footprint, len(data), now_s)
+        waiters = self._ended(fill)
         if reason is not None:
             self.refused[reason] += 1
             return waiters
