@@ -27,9 +27,8 @@ from .predicates import (
     regex,
     regex_operator,
 )
-from .traversal import UNSURE, Perhaps, as_stored, items, plain, walk
+from .traversal import UNSURE, Perhaps, as_stored, is_scalar, items, plain, walk
 from .truth import Truth, all_of, any_of, negate
-from .values import type_order
 
 _MAX_PATH_PARTS = 100
 _DBREF_NAMES = frozenset(("$ref", "$id", "$db"))
@@ -277,8 +276,6 @@ class _Reader:
 
     def _elem_match(self, parts: Sequence[str], operand: Any) -> _Node:
         condition = _document(operand)
-        if not _DBREF_NAMES.isdisjoint(condition):
-            return _CANNOT_TELL
         first = next(iter(condition), "")
         if first.startswith("$") and first not in _BESIDE_FIELDS:
             over_values = self._operators((), condition)
@@ -296,16 +293,13 @@ class _Reader:
 
 
 def _on_item(condition: _Node, item: Any) -> Truth:
-    if item is UNSURE:
-        return None
     if isinstance(item, Mapping):
         return condition.on_document(item)
     if isinstance(item, list | tuple):
         # Servers read an array inside an array as a document of its indexes here, undocumented.
         by_index = {str(index): value for index, value in enumerate(item)}
         return False if condition.on_document(by_index) is False else None
-    type_order(item)
-    return False
+    return False if is_scalar(item) else None
 
 
 def _document(value: Any) -> Mapping[str, Any]:

@@ -48,7 +48,7 @@ def compile_search(pattern: str, options: str) -> Callable[[str], bool | None] |
     caseless = "i" in options
     if caseless and not pattern.isascii():
         return None
-    flags = re.ASCII | (re.IGNORECASE if caseless else 0) | (re.DOTALL if "s" in options else 0)
+    flags = (re.IGNORECASE if caseless else 0) | (re.DOTALL if "s" in options else 0)
     try:
         compiled = re.compile(pattern, flags)
     except (re.error, OverflowError):
@@ -86,7 +86,10 @@ class _Shape:
         return int(2**choices * (subject_chars + 1) ** (self.repeats + 1))
 
     def read(self, pattern: str) -> bool:
-        """Take the pattern apart; False when it holds anything outside the subset."""
+        """Take the pattern apart; False when it holds anything outside the subset.
+
+        Whether groups and ranges are well-formed is left to the compiler.
+        """
         self.reads_letters = _LETTERS.search(pattern) is not None
         position = depth = 0
         while position < len(pattern):
@@ -97,8 +100,6 @@ class _Shape:
                 continue
             if char == ")":
                 depth -= 1
-                if depth < 0:
-                    return False
                 position += 1
                 continue
             if char == "|":
@@ -120,7 +121,7 @@ class _Shape:
             if quantifier is not None:
                 self._count(quantifier)
                 position = quantifier.end()
-        return depth == 0
+        return True
 
     def _atom_chars(self, pattern: str, position: int) -> int:
         if pattern[position] == ".":

@@ -87,7 +87,7 @@ def walk(
             yield value
             return
         if not isinstance(value, Mapping):
-            yield MISSING if _is_scalar(value) else UNSURE
+            yield MISSING if is_scalar(value) else UNSURE
             return
         document, start = value, start + 1
 
@@ -103,6 +103,14 @@ def items(element: Any) -> Sequence[Any]:
     if element is not MISSING:
         type_order(element)
     return ()
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether a value is surely encoded as neither a document nor an array."""
+    try:
+        return type_order(value) not in (20, 25)
+    except TypeError:
+        return False
 
 
 def _walk_array(
@@ -127,7 +135,7 @@ def _walk_array(
             if isinstance(item, list | tuple):
                 if here and not last:
                     yield from _walk_array(item, parts, start + 1, into_arrays)
-            elif not _is_scalar(item):
+            elif not is_scalar(item):
                 yield UNSURE
         if here and last:
             yield item
@@ -144,10 +152,3 @@ def _stored(value: Any) -> Any:
         return plain(value)
     except TypeError:
         return UNSURE
-
-
-def _is_scalar(value: Any) -> bool:
-    try:
-        return type_order(value) not in (20, 25)
-    except TypeError:
-        return False

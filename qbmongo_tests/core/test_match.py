@@ -19,7 +19,7 @@ from bson.decimal128 import Decimal128
 from bson.max_key import MaxKey
 from bson.min_key import MinKey
 from bson.raw_bson import RawBSONDocument
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qbmongo.core.match import Matcher, matches
@@ -207,6 +207,7 @@ OPERATORS = [
     ({"a": {"$elemMatch": {"b": 1, "c": 2}}}, {"a": [{"b": 1}, {"c": 2}]}, NO),
     ({"a": {"$elemMatch": {"b": 1, "c": 2}}}, {"a": [{"b": 1, "c": [2]}]}, YES),
     ({"a": {"$elemMatch": {"$or": [{"b": 1}, {"b": 2}]}}}, {"a": [{"b": 2}]}, YES),
+    ({"a": {"$elemMatch": {"b": 1}}}, {"a": [[{"b": 1}]]}, NO),
     ({"a": {"$elemMatch": {"b": None}}}, {"a": [{}]}, YES),
     ({"a": {"$elemMatch": {"b": None}}}, {"a": [1]}, NO),
     ({"a": {"$elemMatch": {}}}, {"a": [1]}, NO),
@@ -267,6 +268,10 @@ UNTOLD = [
     ({"a": {"$exists": True}}, {"a": Custom()}, YES),
     ({"a": {"$size": 1}}, {"a": Custom()}, OPEN),
     ({"a": {"$elemMatch": {"$gt": 1}}}, {"a": Custom()}, OPEN),
+    ({"a": {"$elemMatch": {"b": 1}}}, {"a": [Custom()]}, OPEN),
+    ({"a": {"$elemMatch": {"b": 1}}}, {"a": [Custom(), {"b": 1}]}, YES),
+    ({"a": {"$elemMatch": {"b": None}}}, {"a": [RawBSONDocument(b"\x08\0\0\0\x06b\0\0")]}, OPEN),
+    ({"a": {"$elemMatch": {"$ref": "c", "$id": 1}}}, {"a": [DBRef("c", 1)]}, OPEN),
     ({"a": {"$type": 2}}, {"a": Custom()}, OPEN),
     ({"a": {"b": 1}}, {"a": {"b": Custom()}}, OPEN),
     ({"a": OWNER}, {"a": OWNER}, OPEN),
@@ -403,6 +408,7 @@ DOCUMENTS = st.dictionaries(st.sampled_from(("a", "b")), VALUES, max_size=2).map
 )
 
 
+@settings(deadline=None)
 @given(st.lists(CLAUSES, min_size=1, max_size=3), DOCUMENTS)
 def test_logical_operators_combine_their_branches_by_kleene(
     clauses: list[Any], document: Any
@@ -414,6 +420,7 @@ def test_logical_operators_combine_their_branches_by_kleene(
     assert matches({"$nor": [{"$nor": clauses}]}, document) is any_of(truths)
 
 
+@settings(deadline=None)
 @given(PATHS, VALUES, VALUES, DOCUMENTS)
 def test_operators_that_mean_the_same_are_told_the_same(
     path: str, value: Any, other: Any, document: Any
@@ -428,6 +435,7 @@ def test_operators_that_mean_the_same_are_told_the_same(
     assert matches({path: {"$nin": [value, other]}}, document) in (negate(either), OPEN)
 
 
+@settings(deadline=None)
 @given(st.lists(CLAUSES, min_size=1, max_size=3), DOCUMENTS)
 def test_a_collation_only_takes_certainty_away(clauses: list[Any], document: Any) -> None:
     filter = {"$or": clauses}
