@@ -573,6 +573,10 @@ class Cache:
                 return True
         return False
 
+    def is_kept(self, entry: Entry) -> bool:
+        """Whether this is still what would be served for its key."""
+        return self.store.get(entry.key) is entry
+
     def _forget(self, entry: Entry) -> None:
         """An entry left the store, for whatever cause."""
         namespace = self._namespaces[entry.group.inside.namespace]

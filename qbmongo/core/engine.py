@@ -28,6 +28,7 @@ from .profile import Profile, ShapeStats, SlowRules
 from .store import Entry
 from .trust import Facts, facts_from
 from .values import canonical
+from .verify import Verification, Verifier, documents_of
 
 __all__ = ["ALONE", "Engine", "Join", "Lead", "Scope", "Ticket"]
 
@@ -110,6 +111,8 @@ class Scope:
         "trust",
         "ttl_s",
         "variant",
+        "verify_fraction",
+        "_verify_due",
     )
 
     def __init__(
@@ -120,6 +123,7 @@ class Scope:
         self.variant = variant
         self.concern = concern
         self.options = None if concern is None else {"readConcern": concern}
+        self._verify_due = 0.0
         self.resolve()
 
     def resolve(self) -> None:
@@ -137,6 +141,7 @@ class Scope:
         cached = settings.cache
         self.cache: Cache | None = engine.cache if cached is not None else None
         self.ttl_s = cached.ttl_s if cached is not None else None
+        self.verify_fraction = cached.verify_fraction if cached is not None else 0.0
         self.max_result_bytes = cached.max_result_bytes if cached is not None else 0
         self.trust = (
             engine.cache.trust(self.namespace.partition(".")[0])
@@ -162,7 +167,24 @@ class Scope:
             return None
         if entry is None or now_s >= entry.expires_s:
             return None
+        if self.verify_fraction:
+            self._sample(op, codec, entry)
         return entry
+
+    def _sample(self, op: ReadOp, codec: CodecOptions[Any], entry: Entry) -> None:
+        """Has this hit read again in the background, if it is its turn."""
+        engine = self.engine
+        self._verify_due += self.verify_fraction
+        if self._verify_due < 1:
+            return
+        self._verify_due -= 1
+        try:
+            copy = frozen(op, codec).op
+            with engine.lock:
+                if engine.verifier is not None:
+                    engine.verifier.offer(copy, entry)
+        except Exception as error:
+            engine.fault("verify", error)
 
     def served(self, entry: Entry, started_s: float, now_s: float) -> None:
         """A hit was decoded and is about to be returned: for the statistics."""
@@ -447,8 +469,7 @@ class Engine:
         self.hits = 0
         self.misses = 0
         self.joins = 0
-        self.verified = 0
-        self.differences = 0
+        self.verifier = None if cache is None else Verifier(cache.is_kept)
         self.bypassed: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.dropped: deque[Any] = deque()
@@ -572,9 +593,17 @@ class Engine:
 
     def lease(self, database: str, primary: Any, start_s: float) -> None:
         """Everything up to start_s has been told to `event`."""
-        if self.cache is not None:
-            with self.lock:
-                self.cache.lease(database, primary, start_s)
+        if self.cache is None or self.verifier is None:
+            return
+        with self.lock:
+            self.cache.lease(database, primary, start_s)
+            wrong = self.verifier.proved(database, start_s)
+        if wrong:
+            log.error(
+                "qbmongo: %d kept answers of %s differ from the server's, and no write explains it",
+                wrong,
+                database,
+            )
 
     def lost(self, database: str | None, reason: str) -> None:
         """The stream of a database (None: all) may have missed something."""
@@ -631,6 +660,20 @@ class Engine:
         known = None if reason is None else Facts(reason, simple=False)
         with self.lock:
             self.cache.facts_read(namespace, stamp, known)
+
+    def verification(self, database: str) -> Verification | None:
+        """A hit of the database that is to be read again now."""
+        if self.verifier is None:
+            return None
+        with self.lock:
+            return self.verifier.next(database)
+
+    def verified(self, item: Verification, reply: Mapping[str, Any] | None, now_s: float) -> None:
+        """The server's reply to the second read, decoded without loss; None if it failed."""
+        documents = None if reply is None else documents_of(reply)
+        if documents is not None and self.verifier is not None:
+            with self.lock:
+                self.verifier.answered(item, documents, now_s)
 
     def primary_changed(self) -> None:
         """The primary is another one, or the same in another term."""
