@@ -39,7 +39,8 @@ __all__ = [
     "write_op",
 ]
 
-_READ_CONCERNS = frozenset({None, "local", "available", "majority"})
+# afterClusterTime, which a kept read is sent with, goes with these levels only.
+_READ_CONCERNS = frozenset({None, "local", "majority"})
 _EMPTY: dict[str, Any] = {}
 
 # Where the driver itself says a client-level bulk write goes.
