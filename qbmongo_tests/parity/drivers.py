@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import motor.motor_asyncio
@@ -60,7 +60,7 @@ class Driver:
         """The body as with_transaction of this driver wants it."""
         return body
 
-    def never_ends(self, receiver: Any, method: str) -> bool:
+    def never_ends(self, receiver: Any, method: str, args: Sequence[Any]) -> bool:
         """Whether the driver itself would wait for ever in this call."""
         return False
 
@@ -181,8 +181,14 @@ class Motor(_Looped):
     client_class = motor.motor_asyncio.AsyncIOMotorClient
     gridfs_class = motor.motor_asyncio.AsyncIOMotorGridFSBucket
 
-    def never_ends(self, receiver: Any, method: str) -> bool:
-        """to_list of an aggregation that failed to start: Motor never resolves its future."""
+    def never_ends(self, receiver: Any, method: str, args: Sequence[Any]) -> bool:
+        """Motor's own: each on a closed cursor never reports its end; to_list of an aggregation
+        that failed to start, and a command without a name (StopIteration), never resolve their
+        futures."""
+        if method in ("command", "cursor_command") and args:
+            return not args[0] and isinstance(args[0], (dict, list, tuple, bytes))
+        if method == "@each":
+            return bool(getattr(receiver, "closed", False))
         if method != "to_list" or not isinstance(receiver, AgnosticLatentCommandCursor):
             return False
         latent: Any = receiver

@@ -42,7 +42,8 @@ _NUMBERED = re.compile(
 )
 
 
-_CLASS_PATH = re.compile(r"(?<=<class ')[\w.]*\.(?=\w+'>)")
+# Where a class is defined: in its repr, and in a TypeError about a call of its method.
+_CLASS_PATH = re.compile(r"(?<=<class ')[\w.]*\.(?=\w+'>)|\b[\w.]+\.(?=\w+\(\) )")
 _CLASSES = {
     "OptimizedClient": "AsyncIOMotorClient",
     "OptimizedAsyncMongoClient": "AsyncMongoClient",

@@ -99,7 +99,7 @@ class Arm:
 
     async def _perform(self, call: Call) -> Outcome:
         receiver = self._receiver(call)
-        if self.driver.never_ends(receiver, call.method):
+        if self.driver.never_ends(receiver, call.method, call.args):
             raise Missing(call.method)
         outcome = Outcome()
         try:
