@@ -58,7 +58,9 @@ def client_options(limits: Limits, listener: AddressListener) -> dict[str, Any]:
     """What the watcher's client has in place of the user's options.
 
     Everything not named here (hosts, credentials, TLS, appname, compressors, server API) is as the
-    user gave it. Every wait is finite, nothing is retried by the driver, nobody listens but us.
+    user gave it. Every wait is finite, nothing is retried by the driver, nobody listens but us. The
+    read preference stays, as it may have parts that "primary" alone would contradict (tags,
+    maxStalenessSeconds); each command names its own.
 
     Args:
         limits: timeout_s bounds each wait.
@@ -70,7 +72,6 @@ def client_options(limits: Limits, listener: AddressListener) -> dict[str, Any]:
     timeout_ms = int(limits.timeout_s * 1000)
     return {
         "event_listeners": [listener],
-        "readPreference": "primary",
         "maxPoolSize": 1,
         "minPoolSize": 0,
         "socketTimeoutMS": timeout_ms,

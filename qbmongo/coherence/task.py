@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from qbmongo.coherence.commands import (
@@ -29,7 +29,7 @@ from qbmongo.coherence.weak_sink import WeakSink
 
 _LOGGER = logging.getLogger("qbmongo.coherence")
 _NAME = "qbmongo-watcher"
-_GRACE_S = 0.25
+_GRACE_S = 1.0
 _CLOSE_LIMIT_S = 1.0
 
 AsyncClientFactory = Callable[[Mapping[str, Any]], "AsyncMongoClient[dict[str, Any]]"]
@@ -101,7 +101,8 @@ class TaskWatcher:
     async def close(self) -> None:
         """Stop: the sink hears nothing more. Twice is harmless.
 
-        A command in flight is given a quarter of a second, then it is cancelled.
+        A command in flight is given a second, which is enough where the server answers; then it is
+        cancelled.
         """
         self._is_closed = True
         self._work.sink.mute()
@@ -225,7 +226,10 @@ class _Work:
         request: Request,
     ) -> Reply:
         return await client[request.database].command(
-            request.command, session=session, codec_options=CODEC
+            request.command,
+            read_preference=ReadPreference.PRIMARY,
+            codec_options=CODEC,
+            session=session,
         )
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pymongo import MongoClient
+from pymongo import MongoClient, ReadPreference
 from pymongo.client_session import ClientSession
 
 from qbmongo.coherence.commands import (
@@ -104,7 +104,7 @@ class ThreadWatcher:
         self.when_caught_up(finish)
         return done.wait(timeout_s) and outcome[0]
 
-    def close(self, wait_s: float = 0.25) -> None:
+    def close(self, wait_s: float = 1.0) -> None:
         """Stop: the sink hears nothing more. Twice is harmless.
 
         Args:
@@ -219,5 +219,8 @@ class _Work:
         self, client: MongoClient[dict[str, Any]], session: ClientSession, request: Request
     ) -> Reply:
         return client[request.database].command(
-            request.command, session=session, codec_options=CODEC
+            request.command,
+            read_preference=ReadPreference.PRIMARY,
+            codec_options=CODEC,
+            session=session,
         )
