@@ -61,7 +61,7 @@ class _Probe:
 class _Sent:
     """The request in flight. stream is None for hello."""
 
-    kind: Literal["hello", "majority", "open", "more", "kill", "facts"]
+    kind: Literal["hello", "majority", "open", "more", "kill", "facts", "verify"]
     stream: Stream | None = None
 
 
@@ -89,6 +89,7 @@ class Plan:
         self._probe: _Probe | None = None
         self._facts = FactsReading()
         self._facts_due_s = -math.inf
+        self._verification: Any = None
         self._round = 0
         self._wanted_round = 0
         self._next_probe_s = -math.inf
@@ -174,6 +175,7 @@ class Plan:
             or self._kill()
             or self._open(now_s)
             or self._due_probe(now_s)
+            or self._verify()
             or self._poll(now_s)
         )
         return request or Sleep(self._next_instant_s())
@@ -230,6 +232,9 @@ class Plan:
         if sent.kind == "facts":
             self._facts.reply(self._sink, reply)
             return
+        if sent.kind == "verify":
+            self._sink.verified(self._verification, reply, now_s)
+            return
         if sent.kind == "majority":
             self._majority_reached()
         elif sent.kind == "open":
@@ -252,6 +257,8 @@ class Plan:
             self._facts_due_s = now_s + self._limits.probe_period_s
             if meaning != "disconnected":
                 return
+        if sent.kind == "verify" and meaning != "disconnected":
+            return
         is_stream = sent.kind in ("open", "more")
         if meaning == "disconnected":
             if is_stream and sent.stream is not None:
@@ -397,6 +404,15 @@ class Plan:
             return None
         database, command = wanted
         return self._send(_Sent("facts"), database, command)
+
+    def _verify(self) -> Request | None:
+        """A hit that is to be read again, to be compared with what is kept."""
+        for database in self._streams:
+            item = self._sink.verification(database)
+            if item is not None:
+                self._verification = item
+                return self._send(_Sent("verify"), database, item.command)
+        return None
 
     def _majority_read(self) -> Request | None:
         probe = self._probe

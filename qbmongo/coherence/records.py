@@ -81,6 +81,12 @@ class Sink(Protocol):
     def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
         """They could not be read: for good, with a reason, or (None) this time."""
 
+    def verification(self, database: str) -> Any:
+        """A kept answer that is to be read again by its `command`, or None."""
+
+    def verified(self, item: Any, reply: Mapping[str, Any], now_s: float) -> None:
+        """The server's reply to that command."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

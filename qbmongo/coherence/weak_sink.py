@@ -79,5 +79,14 @@ class WeakSink:
         if sink is not None:
             sink.facts_failed(namespace, stamp, reason)
 
+    def verification(self, database: str) -> Any:
+        sink = self._live()
+        return None if sink is None else sink.verification(database)
+
+    def verified(self, item: Any, reply: Mapping[str, Any], now_s: float) -> None:
+        sink = self._live()
+        if sink is not None:
+            sink.verified(item, reply, now_s)
+
     def _live(self) -> Sink | None:
         return None if self._is_muted else self._sink()

@@ -20,9 +20,9 @@ from bson.codec_options import CodecOptions
 from ..records import Effect, ReadOp, WriteOp
 from ..settings import Settings
 from .cache import Cache, Fill
+from .effects import READ_COMMANDS
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
-from .effects import READ_COMMANDS
 from .ledger import Ledger
 from .profile import Profile, ShapeStats, SlowRules
 from .store import Entry
@@ -98,6 +98,7 @@ class Scope:
     """
 
     __slots__ = (
+        "_verify_due",
         "active",
         "cache",
         "concern",
@@ -112,7 +113,6 @@ class Scope:
         "ttl_s",
         "variant",
         "verify_fraction",
-        "_verify_due",
     )
 
     def __init__(
@@ -134,9 +134,7 @@ class Scope:
         observed = settings.profile
         self.keep_values = observed is not None and observed.keep_values
         self.rules = (
-            None
-            if observed is None
-            else SlowRules(observed.slow_ms / 1_000, observed.log_every_s)
+            None if observed is None else SlowRules(observed.slow_ms / 1_000, observed.log_every_s)
         )
         cached = settings.cache
         self.cache: Cache | None = engine.cache if cached is not None else None
@@ -342,7 +340,9 @@ class Scope:
             engine.cache_fault("settle_read", error)
             return _give_up(lead.fill)
 
-    def fail_read(self, ticket: Ticket, now_s: float, *, elapsed_s: float | None = None) -> list[Any]:
+    def fail_read(
+        self, ticket: Ticket, now_s: float, *, elapsed_s: float | None = None
+    ) -> list[Any]:
         """The driver raised, or the read was given up. Returns the waiters, who go on alone."""
         waiters: list[Any] = []
         if type(ticket) is Lead:
@@ -477,7 +477,9 @@ class Engine:
         self._said: set[str] = set()
         self._scopes: dict[tuple[str, str | None, str | None], Scope] = {}
 
-    def scope(self, namespace: str, variant: str | None = None, concern: str | None = None) -> Scope:
+    def scope(
+        self, namespace: str, variant: str | None = None, concern: str | None = None
+    ) -> Scope:
         """The scope of a namespace, for collection objects with these read options."""
         key = (namespace, variant, concern)
         scope = self._scopes.get(key)
@@ -527,9 +529,7 @@ class Engine:
         try:
             with self.lock:
                 # What the session left behind when it went on to another transaction closes now.
-                left = self.ledger.started(
-                    key, name, database, command, mutable_ok=self.mutable_ok
-                )
+                left = self.ledger.started(key, name, database, command, mutable_ok=self.mutable_ok)
                 if left.effects:
                     self._close(left, now_s)
         except Exception as error:
@@ -668,9 +668,9 @@ class Engine:
         with self.lock:
             return self.verifier.next(database)
 
-    def verified(self, item: Verification, reply: Mapping[str, Any] | None, now_s: float) -> None:
-        """The server's reply to the second read, decoded without loss; None if it failed."""
-        documents = None if reply is None else documents_of(reply)
+    def verified(self, item: Verification, reply: Mapping[str, Any], now_s: float) -> None:
+        """The server's reply to the second read, decoded without loss."""
+        documents = documents_of(reply)
         if documents is not None and self.verifier is not None:
             with self.lock:
                 self.verifier.answered(item, documents, now_s)
