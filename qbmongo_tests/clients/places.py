@@ -1,0 +1,143 @@
+"""Collections of one test, seen through a client of ours that caches and through the plain one.
+
+What a test asks is a function of a collection (`lambda c: c.find({"a": 1})`), so that both sides
+and all three drivers are asked the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import bson
+
+from qbmongo_tests.clients.sites import Site, ready, resolved
+
+__all__ = ["Ask", "Documents", "Place", "answer", "other", "same", "start_transaction"]
+
+Ask = Callable[[Any], Any]
+Documents = Sequence[Mapping[str, Any]]
+T = TypeVar("T")
+
+_NUMBERS = itertools.count()
+LIMIT_S = 15.0
+
+
+async def answer(ask: Ask, collection: Any) -> Any:
+    """What a call gives: awaited where it must be, a cursor read to its end."""
+    value = await resolved(ask(collection))
+    if hasattr(value, "to_list"):
+        value = await resolved(value.to_list(None))
+    return value
+
+
+def other(collection: Any) -> Any:
+    """The second collection of a test, beside its first one."""
+    return collection.database[f"{collection.name}_other"]
+
+
+async def start_transaction(session: Any) -> None:
+    """Starts a transaction; only PyMongo Async has it to be awaited."""
+    await resolved(session.start_transaction())
+
+
+class Place:
+    """Two collections (`c` and `other(c)`) of one cached client and of the plain driver's.
+
+    client, plain: the clients. name: of the first collection; None for a fresh one.
+    c, plain_c: the first collection, through either.
+    """
+
+    def __init__(self, site: Site, client: Any, plain: Any, name: str | None = None) -> None:
+        self.site = site
+        self.client = client
+        self.plain = plain
+        name = name or f"c{next(_NUMBERS)}"
+        self.c = client[site.database][name]
+        self.plain_c = plain[site.database][name]
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.site.run(work)
+
+    async def fill(self, documents: Documents, others: Documents = (), **options: Any) -> None:
+        """Writes documents by the plain driver. options: of create_collection."""
+        if options:
+            database = self.plain[self.site.database]
+            await resolved(database.create_collection(self.c.name, **options))
+        for collection, content in ((self.plain_c, documents), (other(self.plain_c), others)):
+            if content:
+                await resolved(collection.insert_many(copy.deepcopy(list(content))))
+
+    async def trusted(self) -> None:
+        """Returns when everything others wrote was seen, and reads here can be kept.
+
+        At once where that is so already; a write to be taken for everything makes it untrue.
+        """
+        cache = self.client._qb.engine.cache
+        names = (self.c.full_name, other(self.c).full_name)
+        if any(cache.namespace(name).facts is None for name in names):
+            await ready(self.client, self.site.database, self.c.name, other(self.c).name)
+
+    async def caught_up(self) -> None:
+        await resolved(self.client.qb.caught_up())
+
+    @property
+    def cache(self) -> Any:
+        """The cache's statistics now."""
+        return self.client.qb.stats().cache
+
+    async def mine(self, ask: Ask) -> Any:
+        """What our client answers."""
+        return await answer(ask, self.c)
+
+    async def theirs(self, ask: Ask) -> Any:
+        """What the plain driver answers."""
+        return await answer(ask, self.plain_c)
+
+    async def kept(self, ask: Ask) -> Any:
+        """What our client answers from memory; it must."""
+        with self.hits(1):
+            return await self.mine(ask)
+
+    async def keep(self, ask: Ask) -> Any:
+        """Asks twice; the second answer must come from memory and be the first one."""
+        first = await self.mine(ask)
+        assert same(await self.kept(ask), first)
+        return first
+
+    async def agree(self, ask: Ask) -> Any:
+        """Asks both; returns what they both say."""
+        mine, theirs = await self.mine(ask), await self.theirs(ask)
+        assert same(mine, theirs), f"ours: {mine!r}, the plain driver's: {theirs!r}"
+        return mine
+
+    async def until(self, holds: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
+        """Asks (and awaits) a condition until it holds; returns what it gave in the end."""
+        deadline_s = time.monotonic() + limit_s
+        while True:
+            value = await resolved(holds())
+            if value:
+                return value
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"did not hold within {limit_s:g} s; {self.cache}")
+            if self.site.is_async:
+                # The watcher of PyMongo Async runs in this loop.
+                await asyncio.sleep(0)
+
+    @contextmanager
+    def hits(self, expected: int) -> Iterator[None]:
+        """Within it exactly so many reads are answered from memory."""
+        before = self.cache.hits
+        yield
+        found = self.cache.hits - before
+        assert found == expected, f"{found} hits instead of {expected}; {self.cache}"
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal to the last bit: types and the order of fields included."""
+    return bool(bson.encode({"v": left}) == bson.encode({"v": right}))
