@@ -151,9 +151,7 @@ def count_op(scope: Scope, filter: Any, options: Mapping[str, Any]) -> ReadOp | 
         return None
     if scope.concern is not None:
         rest["readConcern"] = scope.concern
-    return ReadOp(
-        "count_documents", scope.namespace, filter, None, None, skip, limit, _plain(rest)
-    )
+    return ReadOp("count_documents", scope.namespace, filter, None, None, skip, limit, _plain(rest))
 
 
 def distinct_op(scope: Scope, key: Any, filter: Any, options: Mapping[str, Any]) -> ReadOp | None:

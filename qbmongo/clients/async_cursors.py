@@ -9,13 +9,13 @@ from typing import Any
 from pymongo.asynchronous.command_cursor import AsyncCommandCursor as DriverCommandCursor
 from pymongo.asynchronous.cursor import AsyncCursor as DriverCursor
 
-from ..core.engine import Lead
-from .cursors import Reading, deliver
+from ..core.engine import Join, Lead, Scope
+from .cursors import Reading, deliver, hand_on
 from .fairness import LoopTurn
 from .listener import CURRENT
 from .parts import bound_async_session
 
-__all__ = ["AsyncCommandCursor", "AsyncCursor", "TaskWaiter", "hand_on"]
+__all__ = ["AsyncCommandCursor", "AsyncCursor", "TaskWaiter"]
 
 monotonic = time.monotonic
 
@@ -23,40 +23,39 @@ monotonic = time.monotonic
 class TaskWaiter:
     """A task that waits for a flight's answer."""
 
-    __slots__ = ("future",)
+    __slots__ = ("_future",)
 
     def __init__(self) -> None:
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def deliver(self, answer: Any) -> None:
-        if not self.future.done():
-            self.future.set_result(answer)
+        if not self._future.done():
+            self._future.set_result(answer)
 
-
-def hand_on(waiter: TaskWaiter, scope: Any, join: Any) -> None:
-    """A waiter was cancelled: it leaves the flight, and what it was given already goes on.
-
-    Whoever has been made the leader in the same turn as it was cancelled hands over in its turn.
-    """
-    scope.leave(join, waiter)
-    future = waiter.future
-    if future.done() and not future.cancelled() and type(future.result()) is Lead:
-        heir = scope.cancel_read(future.result())
-        if heir is not None:
-            deliver([heir])
+    async def wait(self, scope: Scope, join: Join) -> Any:
+        """Suspends until there is an answer; a cancelled task leaves the flight in order."""
+        future = self._future
+        try:
+            return await future
+        except BaseException:
+            scope.leave(join, self)
+            # It may have been made the leader in the same turn as it was cancelled.
+            if future.done() and not future.cancelled():
+                hand_on(scope, future.result())
+            raise
 
 
 class _ReadingCursor:
     """What both kinds of cursor do with what arrives."""
 
     _qb: Reading | None = None
+    _id: Any
 
     async def _qb_send(self, reading: Reading, refresh: Any) -> int:
         """One round trip of the driver's, told to the engine."""
         ticket = reading.ticket
-        lead = type(ticket) is Lead
-        kept: Any = None
-        if lead:
+        token = kept = None
+        if type(ticket) is Lead:
             token = CURRENT.set(ticket)
             if self._id is None:
                 kept = reading.prepare(self, ticket)
@@ -69,7 +68,7 @@ class _ReadingCursor:
             raise
         finally:
             reading.busy = False
-            if lead:
+            if token is not None:
                 CURRENT.reset(token)
                 if kept is not None:
                     reading.restore(self, kept)
@@ -86,7 +85,8 @@ class _ReadingCursor:
         user_fields: Any = None,
         legacy_response: bool = False,
     ) -> Any:
-        documents = super()._unpack_response(
+        driver: Any = super()
+        documents = driver._unpack_response(
             response, cursor_id, codec_options, user_fields, legacy_response
         )
         reading = self._qb
@@ -98,14 +98,16 @@ class _ReadingCursor:
         reading = self._qb
         if reading is not None and reading.ticket is not None and not reading.busy:
             deliver(reading.finish(complete=False))
-        await super().close()  # type: ignore[misc]
+        driver: Any = super()
+        await driver.close()
 
     def __del__(self) -> None:
         reading = self._qb
         if reading is not None and reading.ticket is not None:
             # May run anywhere, in the middle of our own work: settled by whoever comes next.
             reading.scope.engine.dropped.append(reading)
-        super().__del__()  # type: ignore[misc]
+        driver: Any = super()
+        driver.__del__()
 
 
 class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
@@ -141,16 +143,9 @@ class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
                 return
             waiter = TaskWaiter()
             if not reading.scope.join(join, waiter):
+                reading.missed = False
                 continue
-            try:
-                answer = await waiter.future
-            except BaseException:
-                hand_on(waiter, reading.scope, join)
-                raise
-            if type(answer) is bytes:
-                reading.joined(self, join, answer)
-            else:
-                reading.take(answer if type(answer) is Lead else join.ticket)
+            reading.joined(self, join, await waiter.wait(reading.scope, join))
             return
 
     async def rewind(self) -> Any:

@@ -22,6 +22,7 @@ __all__ = [
     "call_bypass",
     "decode_documents",
     "deliver",
+    "hand_on",
     "read_concern_after",
     "served_one",
 ]
@@ -43,6 +44,14 @@ def deliver(waiters: list[tuple[Any, Any]]) -> None:
     """Gives each waiter its answer."""
     for waiter, answer in waiters:
         waiter.deliver(answer)
+
+
+def hand_on(scope: Scope, answer: Any) -> None:
+    """Whoever was given this gave up waiting: a leader's part goes to the next who waits."""
+    if type(answer) is Lead:
+        heir = scope.cancel_read(answer)
+        if heir is not None:
+            deliver([heir])
 
 
 def settle_dropped(dropped: deque[Reading]) -> None:
@@ -87,13 +96,13 @@ class Reading:
     def __init__(self, scope: Scope, kind: str = "find") -> None:
         self.scope = scope
         self.kind = kind
-        self.consume = False
         # The driver closes a cursor inside its own refresh: that is not the caller giving up.
         self.busy = False
         self.reset()
 
     def reset(self) -> None:
         """Back to before the first sending (a rewound cursor)."""
+        self.consume = False
         self.missed = False
         self.ticket: Ticket | None = None
         self.chunks: list[bytes] | None = None
@@ -122,9 +131,9 @@ class Reading:
                     entry = scope.hit(op, cursor._codec_options, now_s)
         except Exception as error:
             scope.engine.fault("cursor", error)
+            cursor._qb = None  # it is the driver's from now on
             return None
-        if entry is not None:
-            self.serve(cursor, entry.data)
+        if entry is not None and self.serve(cursor, entry.data) is not None:
             scope.served(entry, now_s, monotonic())
             return None
         decision = scope.begin_read(
@@ -139,18 +148,33 @@ class Reading:
         self.take(decision)  # type: ignore[arg-type]
         return None
 
-    def joined(self, cursor: Any, join: Join, data: bytes) -> None:
-        """A flight's answer serves this cursor too."""
-        count = self.serve(cursor, data)
-        self.scope.settle_read(join.ticket, monotonic(), documents=count, size=len(data))
+    def joined(self, cursor: Any, join: Join, answer: Any) -> None:
+        """A flight ended. Its answer serves this cursor too, or the read is to be sent."""
+        if type(answer) is bytes:
+            count = self.serve(cursor, answer)
+            if count is not None:
+                self.scope.settle_read(join.ticket, monotonic(), documents=count, size=len(answer))
+                return
+        self.take(answer if type(answer) is Lead else join.ticket)
 
     def take(self, ticket: Ticket) -> None:
         """The read goes to the driver under this ticket."""
         self.ticket = ticket
         self.chunks = [] if type(ticket) is Lead else None
 
+    def serve(self, cursor: Any, data: bytes) -> int | None:
+        """Fills the cursor with a kept answer.
+
+        Returns how many documents; None if they cannot be decoded: then the driver says why.
+        """
+        try:
+            return self.fill(cursor, data)
+        except Exception as error:
+            self.scope.engine.fault("decode", error)
+            return None
+
     @staticmethod
-    def serve(cursor: Any, data: bytes) -> int:
+    def fill(cursor: Any, data: bytes) -> int:
         """Fills the cursor as if the server had sent everything in its first batch."""
         documents = decode_documents(data, cursor._codec_options)
         cursor._data = deque(documents)
@@ -162,11 +186,16 @@ class Reading:
     def prepare(self, cursor: Any, lead: Lead) -> tuple[Any, ...]:
         """Puts what must be sent into the cursor; returns what `restore` puts back."""
         kept = (cursor._spec, cursor._projection, cursor._read_concern)
-        cursor._spec = lead.send.filter
-        if cursor._projection:
-            cursor._projection = lead.send.projection
-        if lead.seen:
-            cursor._read_concern = read_concern_after(self.scope.concern, lead.seen)
+        try:
+            cursor._spec = lead.send.filter
+            if cursor._projection:
+                cursor._projection = lead.send.projection
+            if lead.seen:
+                cursor._read_concern = read_concern_after(self.scope.concern, lead.seen)
+        except Exception as error:
+            self.scope.engine.fault("prepare", error)
+            self.restore(cursor, kept)
+            self.chunks = None
         return kept
 
     @staticmethod
@@ -177,19 +206,19 @@ class Reading:
 
     def received(self, response: Any, documents: Any) -> None:
         """A reply came and was decoded; notes its documents' bytes where they may be kept."""
-        reply = getattr(response, "payload_document", b"")
-        if self.chunks is None:
-            self.size += len(reply)
-            return
         try:
+            reply = getattr(response, "payload_document", b"")
+            if self.chunks is None:
+                self.size += len(reply)
+                return
             data = batch_of(bytes(reply)) if documents[0].get("ok") == 1 else None
+            if data is None:
+                self.chunks = None
+            else:
+                self.arrived(data)
         except Exception as error:
             self.scope.engine.fault("reply", error)
-            data = None
-        if data is None:
             self.chunks = None
-        else:
-            self.arrived(data)
 
     def arrived(self, data: bytes) -> None:
         """A batch's documents, as bytes; what grows too large is not kept."""

@@ -8,29 +8,69 @@ cannot be encoded is left to the driver, which raises its own error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
-from pymongo.results import InsertOneResult
 
 from ..core.frozen import RAW_CODEC
 from ..core.snapshots import private
 
-__all__ = ["FREEZERS"]
+__all__ = ["FREEZERS", "Sent", "evident"]
 
-_Arguments = tuple[tuple[Any, ...], dict[str, Any], Callable[[Any], Any] | None]
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _Freezer = Callable[[CodecOptions[Any], tuple[Any, ...], dict[str, Any]], _Arguments]
 
 
-def _raw(document: dict[str, Any], codec: CodecOptions[Any]) -> RawBSONDocument | None:
+class Sent(dict[str, Any]):
+    """What the program gave, to whoever looks at it (the driver's checks, the program's listeners),
+    but encoded as bytes that were made before: bson takes it for a raw document by its marker."""
+
+    __slots__ = ("raw",)
+    _type_marker = RawBSONDocument._type_marker
+
+    def __init__(self, document: dict[str, Any], raw: bytes) -> None:
+        super().__init__(document)
+        self.raw = raw
+
+
+def _sent(document: dict[str, Any], codec: CodecOptions[Any]) -> Sent | None:
     try:
-        return RawBSONDocument(bson.encode(document, codec_options=codec), RAW_CODEC)
+        return Sent(document, bson.encode(document, codec_options=codec))
     except Exception:
         return None  # the driver's own error follows
+
+
+def evident(name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A started command with what was sent as raw documents, which count as evidence of it.
+
+    name: of the command. Only commands of a single statement are sent from copies.
+    """
+    if name == "insert":
+        document = command["documents"][0]
+        if type(document) is Sent:
+            return {**command, "documents": [RawBSONDocument(document.raw, RAW_CODEC)]}
+        return command
+    if name == "findAndModify":
+        return _evident(command)
+    place = "updates" if name == "update" else "deletes" if name == "delete" else None
+    if place is None:
+        return command
+    statement = command[place][0]
+    shown = _evident(statement)
+    return command if shown is statement else {**command, place: [shown]}
+
+
+def _evident(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    sent = {
+        field: RawBSONDocument(value.raw, RAW_CODEC)
+        for field, value in holder.items()
+        if type(value) is Sent
+    }
+    return {**holder, **sent} if sent else holder
 
 
 def _frozen_insert(
@@ -38,21 +78,14 @@ def _frozen_insert(
 ) -> _Arguments:
     document = args[0] if args else kwargs.get("document")
     if type(document) is not dict:
-        return args, kwargs, None
+        return args, kwargs
     # As the driver does: the caller finds the `_id` in its document.
     if "_id" not in document:
         document["_id"] = ObjectId()
-    raw = _raw(document, codec)
-    if raw is None:
-        return args, kwargs, None
-    inserted_id = document["_id"]
-
-    def finish(result: Any) -> Any:
-        return InsertOneResult(inserted_id, result.acknowledged)
-
-    if args:
-        return (raw, *args[1:]), kwargs, finish
-    return args, {**kwargs, "document": raw}, finish
+    sent = _sent(document, codec)
+    if sent is None:
+        return args, kwargs
+    return ((sent, *args[1:]), kwargs) if args else (args, {**kwargs, "document": sent})
 
 
 def _frozen(names: tuple[str, ...]) -> _Freezer:
@@ -68,14 +101,14 @@ def _frozen(names: tuple[str, ...]) -> _Freezer:
             # An empty update or replacement is judged by the driver.
             if type(value) is not dict or not value:
                 continue
-            copy = private(value) or _raw(value, codec)
+            copy = private(value) or _sent(value, codec)
             if copy is None:
                 continue
             if position < len(args):
                 positional[position] = copy
             else:
                 named = {**named, name: copy}
-        return tuple(positional), named, None
+        return tuple(positional), named
 
     return freeze
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,6 +20,7 @@ from pymongo.monitoring import (
 
 from ..core.effects import READ_COMMANDS
 from ..core.engine import Engine, Ticket
+from .frozen_writes import evident
 
 __all__ = ["CURRENT", "OPENED", "EffectListener", "PrimaryListener"]
 
@@ -49,9 +50,12 @@ class EffectListener(CommandListener):
         opened = OPENED.get()
         if opened is not None:
             opened.add(key)
-        self._engine.command_started(
-            key, name, event.database_name, event.command, time.monotonic()
-        )
+        command: Mapping[str, Any] = event.command
+        try:
+            command = evident(name, command)
+        except Exception:
+            pass  # a raw command of any form: it is no evidence, and counts as "any"
+        self._engine.command_started(key, name, event.database_name, command, time.monotonic())
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         address = event.connection_id

@@ -9,6 +9,8 @@ Motor reached its end of life on 2026-05-14; this module can be deleted without 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import functools
 import time
 from collections.abc import Callable, Mapping
@@ -26,14 +28,14 @@ from ..core.engine import Join, Lead, Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
-from .cursors import Reading, call_bypass, deliver, served_one
+from .cursors import Reading, call_bypass, deliver, hand_on, served_one
 from .fairness import LoopTurn
-from .frozen_writes import FREEZERS
 from .handle import MotorHandle
 from .parts import Parts, bound_sync_session
 from .pymongo_sync import open_aggregation, send_value
 from .sync_cursors import CommandCursor, Cursor
 from .values import Aggregation, ValueRead, answered
+from .writes import Write
 
 __all__ = [
     "AsyncIOMotorCollection",
@@ -50,14 +52,17 @@ _Sync = pymongo.collection.Collection
 class LoopWaiter:
     """A Future of the program's that a flight's answer will resolve; told from any thread."""
 
-    __slots__ = ("_loop", "_resolve")
+    __slots__ = ("_context", "_loop", "_resolve")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, resolve: Callable[[Any], None]) -> None:
         self._loop = loop
         self._resolve = resolve
+        # What follows is the waiting call's own, not that of whoever brings the answer.
+        self._context = contextvars.copy_context()
 
     def deliver(self, answer: Any) -> None:
-        self._loop.call_soon_threadsafe(self._resolve, answer)
+        with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
+            self._loop.call_soon_threadsafe(self._resolve, answer, context=self._context)
 
 
 def _run(loop: Any, job: Callable[[Any], Any], ticket: Any) -> asyncio.Future[Any]:
@@ -102,10 +107,14 @@ def _start(
     loop: Any,
     scope: Scope,
     begin: Callable[[], Any],
-    decode: Callable[[bytes], Any],
+    decode: Callable[[bytes], tuple[Any, int] | None],
     job: Callable[[Any], Any],
 ) -> asyncio.Future[Any]:
-    """A read that no kept answer serves: waits for a flight, or runs `job` under the ticket."""
+    """A read that no kept answer serves: waits for a flight, or runs `job` under the ticket.
+
+    begin: what the engine says of the read. decode: a flight's answer as the program shall have it,
+    and how many documents that is; None if it cannot be decoded.
+    """
     while True:
         decision = begin()
         if type(decision) is not Join:
@@ -115,19 +124,14 @@ def _start(
 
         def resolve(answer: Any, future: Any = future, join: Any = join) -> None:
             if future.done():
-                if type(answer) is Lead:
-                    heir = scope.cancel_read(answer)
-                    if heir is not None:
-                        deliver([heir])
-            elif type(answer) is bytes:
-                try:
-                    future.set_result(decode(answer))
-                except Exception as error:
-                    future.set_exception(error)
-                scope.settle_read(join.ticket, monotonic(), documents=1, size=len(answer))
-            else:
-                ticket = answer if type(answer) is Lead else join.ticket
-                _copy(_run(loop, job, ticket), future)
+                hand_on(scope, answer)
+                return
+            ready = decode(answer) if type(answer) is bytes else None
+            if ready is None:
+                _copy(_run(loop, job, answer if type(answer) is Lead else join.ticket), future)
+                return
+            scope.settle_read(join.ticket, monotonic(), documents=ready[1], size=len(answer))
+            future.set_result(ready[0])
 
         waiter = LoopWaiter(loop, resolve)
         if not scope.join(join, waiter):
@@ -161,31 +165,24 @@ def _observed_write(kind: WriteKind) -> Any:
     """A write method of the driver's that tells the engine before and after."""
     driver_method = getattr(driver.AsyncIOMotorCollection, kind)
     sync_method = getattr(_Sync, kind)
-    freeze = FREEZERS.get(kind)
 
     @functools.wraps(driver_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         scope = self._qb
         if scope is None or not scope.active:
             return driver_method(self, *args, **kwargs)
-        finish = None
-        op = arguments.write_op(kind, scope.namespace, args, kwargs)
-        ticket = scope.begin_write(op, monotonic())
-        if freeze is not None and scope.cache is not None:
-            args, kwargs, finish = freeze(self.codec_options, args, kwargs)
-        args = tuple(unwrap_args_session(args))
-        kwargs = unwrap_kwargs_session(kwargs)
         delegate = self.delegate
+        write = Write(scope, kind, args, kwargs, delegate.codec_options)
+        args = tuple(unwrap_args_session(write.args))
+        kwargs = unwrap_kwargs_session(write.kwargs)
 
         def job() -> Any:
             try:
                 result = sync_method(delegate, *args, **kwargs)
             except BaseException:
-                scope.fail_write(ticket, monotonic())
+                write.failed()
                 raise
-            if finish is not None:
-                result = finish(result)
-            scope.settle_write(ticket, monotonic(), arguments.changed(result))
+            write.done(result)
             return result
 
         return executor.run_on_executor(self.get_io_loop(), job)
@@ -193,7 +190,7 @@ def _observed_write(kind: WriteKind) -> Any:
     return method
 
 
-class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):
+class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):  # type: ignore[type-arg]
     """A cursor whose answer may come from memory, and is observed."""
 
     if not TYPE_CHECKING:
@@ -215,6 +212,13 @@ class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):
         def _async_close(self):
             return executor.run_on_executor(self.get_io_loop(), self.delegate.close)
 
+        @functools.wraps(driver.AsyncIOMotorCursor.distinct)
+        def distinct(self, key):
+            delegate = self.delegate
+            if delegate._qb is None:
+                return super().distinct(key)
+            return executor.run_on_executor(self.get_io_loop(), delegate.distinct, key)
+
         @functools.wraps(driver.AsyncIOMotorCursor.to_list)
         def to_list(self, length=None):
             delegate = self.delegate
@@ -235,14 +239,14 @@ class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):
                 join = reading.begin(delegate, bound_sync_session())
                 return reading.ticket if join is None else join
 
-            def drained(_=None):
+            def drained():
                 documents = list(delegate._data)
                 delegate._data.clear()
                 return documents
 
             def decode(data):
-                reading.serve(delegate, data)
-                return drained()
+                count = reading.serve(delegate, data)
+                return None if count is None else (drained(), count)
 
             def job(ticket):
                 reading.take(ticket)
@@ -260,7 +264,7 @@ class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):
             )
 
 
-class AsyncIOMotorLatentCommandCursor(driver.AsyncIOMotorLatentCommandCursor):
+class AsyncIOMotorLatentCommandCursor(driver.AsyncIOMotorLatentCommandCursor):  # type: ignore[type-arg]
     """An aggregation's cursor, started by its first use."""
 
     if not TYPE_CHECKING:
@@ -272,7 +276,7 @@ class AsyncIOMotorLatentCommandCursor(driver.AsyncIOMotorLatentCommandCursor):
             return executor.run_on_executor(self.get_io_loop(), self.delegate.close)
 
 
-class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
+class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[type-arg]
     """A collection whose reads may be answered from memory, and whose calls are observed."""
 
     def __init__(self, database: Any, name: str, *args: Any, **kwargs: Any) -> None:
@@ -304,6 +308,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
                 return super().find_one(filter, *args, **kwargs)
             delegate = self.delegate
             codec = delegate._codec_options
+            missed = False
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
@@ -312,9 +317,14 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
                     )
                     entry = scope.hit(op, codec, started_s)
                     if entry is not None:
-                        document = served_one(entry, codec)
-                        scope.served(entry, started_s, monotonic())
-                        return _done(self, document)
+                        try:
+                            document = served_one(entry, codec)
+                        except Exception as error:
+                            scope.engine.fault("decode", error)
+                        else:
+                            scope.served(entry, started_s, monotonic())
+                            return _done(self, document)
+                    missed = True
             try:
                 wanted = filter
                 if filter is not None and not isinstance(filter, Mapping):
@@ -328,14 +338,16 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
                 return super().find_one(filter, *args, **kwargs)
             cursor._qb = reading = Reading(scope, "find_one")
             reading.consume = True
+            reading.missed = missed
 
             def begin():
                 join = reading.begin(cursor, bound_sync_session())
+                reading.missed = False
                 return reading.ticket if join is None else join
 
             def decode(data):
-                reading.serve(cursor, data)
-                return cursor._data[0] if cursor._data else None
+                count = reading.serve(cursor, data)
+                return None if count is None else (cursor._data[0] if count else None, count)
 
             def job(ticket):
                 reading.take(ticket)
@@ -360,18 +372,23 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
                 cursor._qb = Reading(scope)
             return AsyncIOMotorCursor(cursor, self)
 
-        def _qb_value(self, read, session, driver_call, lead_call):
-            """A read whose answer is a value, as a Future."""
+        def _qb_value(self, read, session, call):
+            """A read whose answer is a value, as a Future. call: as in send_value."""
             scope = self._qb
-            codec = self.delegate.codec_options
+            delegate = self.delegate
+            codec = delegate.codec_options
             started_s = monotonic()
             bypass = read.bypass(session, bound_sync_session())
             if bypass is None:
                 entry = scope.hit(read.op, codec, started_s)
-                if entry is not None:
-                    value = read.unpack(entry.data)
+                if entry is not None and (value := read.unpack(entry.data)) is not None:
                     scope.served(entry, started_s, monotonic())
-                    return _done(self, value)
+                    return _done(self, value[0])
+
+            def decode(data):
+                value = read.unpack(data)
+                return None if value is None else (value[0], 1)
+
             return _start(
                 self.get_io_loop(),
                 scope,
@@ -380,74 +397,56 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
                     codec,
                     started_s,
                     bypass=bypass,
-                    share=not arguments.under_timeout(self.delegate._timeout),
+                    share=not arguments.under_timeout(delegate._timeout),
                 ),
-                read.unpack,
-                lambda ticket: send_value(read, ticket, driver_call, lead_call),
+                decode,
+                lambda ticket: send_value(read, ticket, delegate, call),
             )
-
-        def _qb_twin(self, read, lead):
-            delegate = self.delegate
-            return _Sync(delegate.database, delegate.name, False, *read.twin(delegate, lead))
 
         @functools.wraps(driver.AsyncIOMotorCollection.count_documents)
         def count_documents(self, filter, session=None, comment=None, **kwargs):
             scope = self._qb
             if scope is None or not scope.active:
                 return super().count_documents(filter, session, comment, **kwargs)
-            delegate = self.delegate
-            read = ValueRead.count(scope, delegate.codec_options, filter, comment, kwargs)
+            read = ValueRead.count(scope, self.delegate.codec_options, filter, comment, kwargs)
             if read is None:
                 return super().count_documents(filter, session, comment, **kwargs)
             given = getattr(session, "delegate", session)
 
-            def call(target=delegate, filter=filter):
+            def call(target, filter=filter):
                 return _Sync.count_documents(target, filter, given, comment, **kwargs)
 
-            return self._qb_value(
-                read,
-                session,
-                call,
-                lambda lead: read.pack(call(self._qb_twin(read, lead), lead.send.filter)),
-            )
+            return self._qb_value(read, session, call)
 
         @functools.wraps(driver.AsyncIOMotorCollection.estimated_document_count)
         def estimated_document_count(self, comment=None, **kwargs):
             scope = self._qb
             if scope is None or not scope.active:
                 return super().estimated_document_count(comment, **kwargs)
-            delegate = self.delegate
             kwargs = unwrap_kwargs_session(kwargs)
-            read = ValueRead.estimate(scope, delegate.codec_options, comment, kwargs)
-            return self._qb_value(
-                read,
-                None,
-                lambda: _Sync.estimated_document_count(delegate, comment, **kwargs),
-                None,
-            )
+            read = ValueRead.estimate(scope, self.delegate.codec_options, comment, kwargs)
+
+            def call(target):
+                return _Sync.estimated_document_count(target, comment, **kwargs)
+
+            return self._qb_value(read, None, call)
 
         @functools.wraps(driver.AsyncIOMotorCollection.distinct)
         def distinct(self, key, filter=None, session=None, comment=None, hint=None, **kwargs):
             scope = self._qb
             if scope is None or not scope.active:
                 return super().distinct(key, filter, session, comment, hint, **kwargs)
-            delegate = self.delegate
             read = ValueRead.distinct(
-                scope, delegate.codec_options, key, filter, comment, hint, kwargs
+                scope, self.delegate.codec_options, key, filter, comment, hint, kwargs
             )
             if read is None:
                 return super().distinct(key, filter, session, comment, hint, **kwargs)
             given = getattr(session, "delegate", session)
 
-            def call(target=delegate, filter=filter):
+            def call(target, filter=filter):
                 return _Sync.distinct(target, key, filter, given, comment, hint, **kwargs)
 
-            return self._qb_value(
-                read,
-                session,
-                call,
-                lambda lead: read.pack(call(self._qb_twin(read, lead), lead.send.filter)),
-            )
+            return self._qb_value(read, session, call)
 
         @functools.wraps(driver.AsyncIOMotorCollection.aggregate)
         def aggregate(self, pipeline, *args, **kwargs):
@@ -475,13 +474,17 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
             if bypass is None:
                 entry = scope.hit(op, codec, started_s)
                 if entry is not None:
-                    cursor = answered(CommandCursor, delegate, entry.data)
-                    scope.served(entry, started_s, monotonic())
-                    return _done(self, cursor)
+                    cursor = answered(scope, CommandCursor, delegate, entry.data)
+                    if cursor is not None:
+                        scope.served(entry, started_s, monotonic())
+                        return _done(self, cursor)
 
-            def call(target, sent):
-                stages = pipeline if sent is None else sent
-                return _Sync.aggregate(target, stages, session, let, comment, **kwargs)
+            def call(target, pipeline=pipeline):
+                return _Sync.aggregate(target, pipeline, session, let, comment, **kwargs)
+
+            def decode(data):
+                cursor = answered(scope, CommandCursor, delegate, data)
+                return None if cursor is None else (cursor, len(cursor._data))
 
             return _start(
                 self.get_io_loop(),
@@ -493,7 +496,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
                     bypass=bypass,
                     share=not arguments.under_timeout(delegate._timeout),
                 ),
-                lambda data: answered(CommandCursor, delegate, data),
+                decode,
                 lambda ticket: open_aggregation(delegate, aggregation, ticket, call),
             )
 
@@ -510,7 +513,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):
         bulk_write = _observed_write("bulk_write")
 
 
-class AsyncIOMotorDatabase(driver.AsyncIOMotorDatabase):
+class AsyncIOMotorDatabase(driver.AsyncIOMotorDatabase):  # type: ignore[type-arg]
     """A database whose collections are ours."""
 
     def __getitem__(self, name: str) -> Any:
@@ -522,7 +525,7 @@ class AsyncIOMotorDatabase(driver.AsyncIOMotorDatabase):
         return super().wrap(obj)
 
 
-class OptimizedClient(driver.AsyncIOMotorClient):
+class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
     """An AsyncIOMotorClient whose reads may be answered from memory and whose calls are profiled.
 
     Takes what AsyncIOMotorClient takes, and qb: Settings, or None for those of the environment.
@@ -533,6 +536,7 @@ class OptimizedClient(driver.AsyncIOMotorClient):
     def __init__(self, *args: Any, qb: Settings | None = None, **kwargs: Any) -> None:
         self._qb = MotorParts(qb, args, kwargs, threads=True)
         super().__init__(*args, **kwargs)
+        self._qb.conceal(self.options)
         self._qb.watch_with(ThreadWatcher, MongoClient)
 
     @property
@@ -551,29 +555,32 @@ class OptimizedClient(driver.AsyncIOMotorClient):
     if not TYPE_CHECKING:
 
         def close(self):
-            if self._qb.watcher is not None:
-                self._qb.watcher.close(0)
-            self.delegate.close()
+            """Closes the driver's client and what we opened beside it. Twice is harmless."""
+            try:
+                if self._qb.watcher is not None:
+                    self._qb.watcher.close(0)
+            finally:
+                self.delegate.close()
+                self._qb.closed()
 
         @functools.wraps(driver.AsyncIOMotorClient.bulk_write)
-        def bulk_write(self, models, *args, **kwargs):
+        def bulk_write(self, *args, **kwargs):
             engine = self._qb.engine
             if engine is None:
-                return super().bulk_write(models, *args, **kwargs)
+                return super().bulk_write(*args, **kwargs)
             args = tuple(unwrap_args_session(args))
             kwargs = unwrap_kwargs_session(kwargs)
-            scope = engine.scope(arguments.CLIENT_BULK)
-            op = arguments.write_op("bulk_write", scope.namespace, (models, *args), kwargs)
-            ticket = scope.begin_write(op, monotonic())
+            models = args or (kwargs.get("models"),)
+            write = Write(engine.scope(arguments.CLIENT_BULK), "bulk_write", models, kwargs)
             delegate = self.delegate
 
             def job():
                 try:
-                    result = delegate.bulk_write(models, *args, **kwargs)
+                    result = delegate.bulk_write(*args, **kwargs)
                 except BaseException:
-                    scope.fail_write(ticket, monotonic())
+                    write.failed()
                     raise
-                scope.settle_write(ticket, monotonic(), arguments.changed(result))
+                write.done(result)
                 return result
 
             return executor.run_on_executor(self.get_io_loop(), job)

@@ -9,10 +9,13 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any
+
+import pymongo.asynchronous.client_session as _async_sessions
+import pymongo.synchronous.client_session as _sync_sessions
 
 from ..coherence.records import Limits
 from ..core.cache import Cache
@@ -23,24 +26,23 @@ from ..core.store import Budget
 from ..quantiles import DDSketchScale
 from ..settings import Settings
 from .arguments import place_of_call
+from .fork_lock import ForkSafeLock
 from .listener import EffectListener, PrimaryListener
 
 __all__ = ["UNCACHED", "Parts", "bound_async_session", "bound_sync_session"]
 
 # All clients of the process share one budget of bytes; see core.store.Budget.
-_BUDGET = Budget(threading.Lock())
+_BUDGET = Budget(ForkSafeLock())
 
 # Set inside `client.qb.uncached()`.
 UNCACHED: ContextVar[bool] = ContextVar("qbmongo_uncached", default=False)
 
-try:
-    from pymongo.asynchronous.client_session import _SESSION as _ASYNC_SESSION
-    from pymongo.synchronous.client_session import _SESSION as _SYNC_SESSION
-except ImportError:  # drivers without ClientSession.bind
-    _ASYNC_SESSION = _SYNC_SESSION = ContextVar("qbmongo_no_session", default=None)
-
-bound_sync_session = _SYNC_SESSION.get
-bound_async_session = _ASYNC_SESSION.get
+# The session that ClientSession.bind put into the context; older drivers have no such thing.
+_NO_SESSION: ContextVar[Any] = ContextVar("qbmongo_no_session", default=None)
+bound_sync_session: Callable[[], Any]
+bound_async_session: Callable[[], Any]
+bound_sync_session = getattr(_sync_sessions, "_SESSION", _NO_SESSION).get
+bound_async_session = getattr(_async_sessions, "_SESSION", _NO_SESSION).get
 
 # Clients whose child after a fork must start empty.
 _FORKED: weakref.WeakSet[Parts] = weakref.WeakSet()
@@ -66,22 +68,31 @@ class Parts:
             # Documents on the wire are not those the program sees.
             self.settings = Settings(profile=self.settings.profile, cache=None)
         self.engine = _engine_for(self.settings, threads=threads)
-        self.client_args = args
-        self.client_options = dict(options)
+        self.client_options = {**dict(zip(_POSITIONAL, args, strict=False)), **options}
         self.watcher: Any = None
+        self._listeners: tuple[Any, ...] = ()
         if self.engine is not None and self.engine.cache is not None:
-            options["event_listeners"] = [
-                *(options.get("event_listeners") or ()),
-                EffectListener(self.engine),
-                PrimaryListener(self.engine),
-            ]
+            self._listeners = (EffectListener(self.engine), PrimaryListener(self.engine))
+            _add_listeners(options, self._listeners)
             _FORKED.add(self)
+
+    def conceal(self, client_options: Any) -> None:
+        """Takes our listeners out of what the driver shows of a client's options (its repr)."""
+        shown = getattr(client_options, "_options", {})
+        listeners = shown.get("event_listeners")
+        if not self._listeners or not listeners:
+            return
+        given = [listener for listener in listeners if listener not in self._listeners]
+        if given:
+            shown["event_listeners"] = given
+        else:
+            del shown["event_listeners"]
 
     def limits(self) -> Limits:
         """The watcher's limits, by the client's settings."""
         part = self.settings.cache
         assert part is not None
-        return Limits(lease_s=part.lease_s, max_events_per_s=part.max_events_per_s)
+        return Limits(lease_s=part.lease_s, max_events_per_s=int(min(part.max_events_per_s, 1e9)))
 
     def watch_with(self, watcher_type: Any, driver_client: Any) -> None:
         """Makes the watcher; it starts with the first read that could be cached.
@@ -91,14 +102,21 @@ class Parts:
         engine = self.engine
         if engine is None or engine.cache is None:
             return
-        args, options = self.client_args, self.client_options
+        options = self.client_options
 
         def factory(changed: Mapping[str, Any]) -> Any:
             own = {k: v for k, v in options.items() if k.lower() not in _NOT_THE_WATCHERS}
-            return driver_client(*args, **_merged(own, changed))
+            return driver_client(**_merged(own, changed))
 
         self.watcher = watcher_type(engine, factory, effect_of_event, self.limits())
         engine.want = self.watcher.watch
+
+    def closed(self) -> None:
+        """The driver's client was closed: nothing that was kept is served any more."""
+        engine = self.engine
+        if engine is not None:
+            engine.lost(None, "closed")
+            engine.clear()
 
     def configure(self, settings: Settings) -> None:
         """Puts other settings into force."""
@@ -115,7 +133,19 @@ class Parts:
             self.watcher.after_fork()
 
 
-_NOT_THE_WATCHERS = frozenset({"io_loop", "auto_encryption_opts", "document_class", "type_registry"})
+# What the drivers' clients take by position.
+_POSITIONAL = ("host", "port", "document_class", "tz_aware", "connect", "type_registry")
+_NOT_THE_WATCHERS = frozenset(
+    {"io_loop", "auto_encryption_opts", "document_class", "type_registry"}
+)
+
+
+def _add_listeners(options: dict[str, Any], listeners: tuple[Any, ...]) -> None:
+    """Ours come after the program's; what the driver will refuse is left as it is."""
+    name = next((n for n in options if n.lower() == "event_listeners"), "event_listeners")
+    given = options.get(name, ())
+    if isinstance(given, Sequence):
+        options[name] = [*given, *listeners]
 
 
 def _merged(own: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,15 +166,12 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
     if settings.profile is None and settings.cache is None:
         return None
 
-    def lock() -> AbstractContextManager[Any]:
-        return threading.Lock() if threads else nullcontext()
-
     profile = cache = None
     if settings.profile is not None:
         part = settings.profile
         profile = Profile(
             DDSketchScale(),
-            lock(),
+            ForkSafeLock() if threads else nullcontext(),
             time.monotonic(),
             slow_ms=part.slow_ms,
             log_every_s=part.log_every_s,
@@ -163,7 +190,7 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
         )
     return Engine(
         settings,
-        lock=lock(),
+        lock=threading.Lock() if threads else nullcontext(),
         find_place=place_of_call,
         profile=profile,
         cache=cache,

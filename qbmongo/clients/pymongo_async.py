@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 import pymongo.asynchronous.collection
 import pymongo.asynchronous.database
 from pymongo import AsyncMongoClient
+from pymongo.typings import _DocumentType
 
 from ..coherence.task import TaskWatcher
 from ..core.engine import Join, Lead, Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
-from .async_cursors import AsyncCommandCursor, AsyncCursor, TaskWaiter, hand_on
+from .async_cursors import AsyncCommandCursor, AsyncCursor, TaskWaiter
 from .cursors import Reading, call_bypass, deliver, served_one
 from .fairness import LoopTurn
 from .handle import AsyncHandle
-from .listener import CURRENT, OPENED
+from .listener import CURRENT
+from .opened import AsyncCheckout, Opened
 from .parts import Parts, bound_async_session
 from .values import Aggregation, ValueRead, answered
+from .writes import Write
 
 __all__ = [
     "AsyncCollection",
@@ -46,22 +49,16 @@ def _observed_write(kind: WriteKind) -> Any:
         scope = self._qb
         if scope is None or not scope.active:
             return await driver_method(self, *args, **kwargs)
-        op = arguments.write_op(kind, scope.namespace, args, kwargs)
-        return await observed(scope, op, driver_method(self, *args, **kwargs))
+        write = Write(scope, kind, args, kwargs)
+        try:
+            result = await driver_method(self, *args, **kwargs)
+        except BaseException:
+            write.failed()
+            raise
+        write.done(result)
+        return result
 
     return method
-
-
-async def observed(scope: Scope, op: Any, call: Any) -> Any:
-    """Awaits a driver's write under a ticket."""
-    ticket = scope.begin_write(op, monotonic())
-    try:
-        result = await call
-    except BaseException:
-        scope.fail_write(ticket, monotonic())
-        raise
-    scope.settle_write(ticket, monotonic(), arguments.changed(result))
-    return result
 
 
 async def decide(
@@ -78,82 +75,82 @@ async def decide(
         waiter = TaskWaiter()
         if not scope.join(decision, waiter):
             continue
-        try:
-            answer = await waiter.future
-        except BaseException:
-            hand_on(waiter, scope, decision)
-            raise
+        answer = await waiter.wait(scope, decision)
         if type(answer) is bytes:
             return answer, decision.ticket
         return None, answer if type(answer) is Lead else decision.ticket
 
 
-async def read_value(
-    collection: Any, read: ValueRead, *, session: Any, driver_call: Any, lead_call: Any
-) -> Any:
-    """A read whose answer is a value: from memory, from another's flight, or from the driver."""
+async def read_value(collection: Any, read: ValueRead, session: Any, call: Any) -> Any:
+    """A read whose answer is a value: from memory, from another's flight, or from the driver.
+
+    call: the driver's method, given the collection object to call it on and, where it is another
+    than the program's, the filter to send.
+    """
     scope: Scope = collection._qb
     started_s = monotonic()
     bypass = read.bypass(session, bound_async_session())
     if bypass is None:
         entry = scope.hit(read.op, collection.codec_options, started_s)
-        if entry is not None:
-            value = read.unpack(entry.data)
+        if entry is not None and (value := read.unpack(entry.data)) is not None:
             scope.served(entry, started_s, monotonic())
             if collection.database.client._qb.turn.over():
                 await asyncio.sleep(0)
-            return value
+            return value[0]
     data, ticket = await decide(
         scope, read.op, collection.codec_options, started_s, bypass, collection._timeout
     )
-    if data is not None:
-        value = read.unpack(data)
+    if data is not None and (value := read.unpack(data)) is not None:
         scope.settle_read(ticket, monotonic(), documents=1, size=len(data))
-        return value
+        return value[0]
     token = CURRENT.set(ticket)
-    data = None
     try:
-        if type(ticket) is Lead:
-            data = await lead_call(ticket)
-            value = read.unpack(data)
-        else:
-            value = await driver_call()
+        target = read.target(_Driver, collection, ticket)
+        kept = None if target is None else read.kept(await call(target, ticket.send.filter))
+        sent, data = (await call(collection), None) if kept is None else kept
     except BaseException as error:
         deliver(read.failed(ticket, error))
         raise
     finally:
         CURRENT.reset(token)
     deliver(read.settled(ticket, data))
-    return value
+    return sent
 
 
 async def open_aggregation(
-    collection: Any, aggregation: Aggregation, ticket: Any, driver_call: Any
+    collection: Any, aggregation: Aggregation, ticket: Any, call: Any
 ) -> Any:
-    """Sends an aggregation under its ticket and returns its cursor."""
+    """Sends an aggregation under its ticket and returns its cursor.
+
+    call: the driver's method, given the collection object to call it on and, where it is another
+    than the program's, the pipeline to send.
+    """
     reading = aggregation.reading
     reading.take(ticket)
     token = CURRENT.set(ticket)
     started_s = monotonic()
     try:
-        if type(ticket) is Lead:
-            name, twin = collection.name, aggregation.twin(collection, ticket)
-            target = _Driver(collection.database, name, False, *twin)
-            cursor = await driver_call(target, ticket.send.pipeline)
-        else:
-            cursor = await driver_call(collection, None)
-        elapsed_s = monotonic() - started_s
-        cursor, waiters = aggregation.opened(cursor, AsyncCommandCursor, collection, elapsed_s)
+        cursor = sent = None
+        target = aggregation.target(_Driver, collection, ticket)
+        if target is not None:
+            sent = await call(target, ticket.send.pipeline)
+            cursor = aggregation.opened(sent, AsyncCommandCursor, collection, raw=True)
+        if cursor is None:
+            sent = await call(collection)
+            cursor = aggregation.opened(sent, AsyncCommandCursor, collection, raw=False)
     except BaseException as error:
         deliver(reading.failed(error, monotonic() - started_s))
         raise
     finally:
         CURRENT.reset(token)
-    deliver(waiters)
+    if cursor is None:
+        deliver(reading.finish(complete=False))
+        return sent
+    deliver(reading.replied(cursor, monotonic() - started_s, len(cursor._data)))
     return cursor
 
 
-class AsyncCollection(_Driver[Any]):
+class AsyncCollection(_Driver[_DocumentType]):
     """A collection whose reads may be answered from memory, and whose calls are observed."""
 
     _qb: Scope | None
@@ -171,7 +168,7 @@ class AsyncCollection(_Driver[Any]):
             )
         )
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> AsyncCollection[_DocumentType]:
         return AsyncCollection(
             self._database,
             f"{self._name}.{name}",
@@ -203,19 +200,24 @@ class AsyncCollection(_Driver[Any]):
                     )
                     entry = scope.hit(op, self._codec_options, started_s)
                     if entry is not None:
-                        document = served_one(entry, self._codec_options)
-                        scope.served(entry, started_s, monotonic())
-                        if self._database.client._qb.turn.over():
-                            await asyncio.sleep(0)
-                        return document
+                        try:
+                            document = served_one(entry, self._codec_options)
+                        except Exception as error:
+                            scope.engine.fault("decode", error)
+                        else:
+                            scope.served(entry, started_s, monotonic())
+                            if self._database.client._qb.turn.over():
+                                await asyncio.sleep(0)
+                            return document
                     missed = True
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
             reading = cursor._qb
-            reading.kind = "find_one"
-            reading.consume = True
-            reading.missed = missed
+            if reading is not None:  # switched off in between
+                reading.kind = "find_one"
+                reading.consume = True
+                reading.missed = missed
             async for document in cursor.limit(-1):
                 return document
             return None
@@ -231,89 +233,74 @@ class AsyncCollection(_Driver[Any]):
 
         @functools.wraps(_Driver.count_documents)
         async def count_documents(self, filter, session=None, comment=None, **kwargs):
-            def call(target=self, filter=filter):
+            def call(target, filter=filter):
                 return _Driver.count_documents(target, filter, session, comment, **kwargs)
 
             scope = self._qb
             if scope is None or not scope.active:
-                return await call()
+                return await call(self)
             read = ValueRead.count(scope, self.codec_options, filter, comment, kwargs)
             if read is None:
-                return await call()
-
-            async def lead_call(lead):
-                twin = _Driver(self._database, self._name, False, *read.twin(self, lead))
-                return read.pack(await call(twin, lead.send.filter))
-
-            return await read_value(
-                self, read, session=session, driver_call=call, lead_call=lead_call
-            )
+                return await call(self)
+            return await read_value(self, read, session, call)
 
         @functools.wraps(_Driver.estimated_document_count)
         async def estimated_document_count(self, comment=None, **kwargs):
-            def call():
-                return _Driver.estimated_document_count(self, comment, **kwargs)
+            def call(target):
+                return _Driver.estimated_document_count(target, comment, **kwargs)
 
             scope = self._qb
             if scope is None or not scope.active:
-                return await call()
+                return await call(self)
             read = ValueRead.estimate(scope, self.codec_options, comment, kwargs)
-            return await read_value(self, read, session=None, driver_call=call, lead_call=None)
+            return await read_value(self, read, None, call)
 
         @functools.wraps(_Driver.distinct)
-        async def distinct(
-            self, key, filter=None, session=None, comment=None, hint=None, **kwargs
-        ):
-            def call(target=self, filter=filter):
+        async def distinct(self, key, filter=None, session=None, comment=None, hint=None, **kwargs):
+            def call(target, filter=filter):
                 return _Driver.distinct(target, key, filter, session, comment, hint, **kwargs)
 
             scope = self._qb
             if scope is None or not scope.active:
-                return await call()
+                return await call(self)
             read = ValueRead.distinct(scope, self.codec_options, key, filter, comment, hint, kwargs)
             if read is None:
-                return await call()
-
-            async def lead_call(lead):
-                twin = _Driver(self._database, self._name, False, *read.twin(self, lead))
-                return read.pack(await call(twin, lead.send.filter))
-
-            return await read_value(
-                self, read, session=session, driver_call=call, lead_call=lead_call
-            )
+                return await call(self)
+            return await read_value(self, read, session, call)
 
         @functools.wraps(_Driver.aggregate)
         async def aggregate(self, pipeline, session=None, let=None, comment=None, **kwargs):
-            def call(target=self, sent=None):
-                stages = pipeline if sent is None else sent
-                return _Driver.aggregate(target, stages, session, let, comment, **kwargs)
+            def call(target, pipeline=pipeline):
+                return _Driver.aggregate(target, pipeline, session, let, comment, **kwargs)
 
             scope = self._qb
             if scope is None or not scope.active:
-                return await call()
+                return await call(self)
             aggregation = Aggregation(scope, pipeline, let, comment, kwargs)
             op = aggregation.op
             if op is None:
-                return await call()
+                return await call(self)
             started_s = monotonic()
             bypass = aggregation.bypass(session, bound_async_session())
             if bypass is None:
                 entry = scope.hit(op, self.codec_options, started_s)
                 if entry is not None:
-                    cursor = answered(AsyncCommandCursor, self, entry.data)
-                    scope.served(entry, started_s, monotonic())
-                    if self._database.client._qb.turn.over():
-                        await asyncio.sleep(0)
-                    return cursor
+                    cursor = answered(scope, AsyncCommandCursor, self, entry.data)
+                    if cursor is not None:
+                        scope.served(entry, started_s, monotonic())
+                        if self._database.client._qb.turn.over():
+                            await asyncio.sleep(0)
+                        return cursor
             data, ticket = await decide(
                 scope, op, self.codec_options, started_s, bypass, self._timeout
             )
             if data is not None:
-                cursor = answered(AsyncCommandCursor, self, data)
-                scope.settle_read(
-                    ticket, monotonic(), documents=len(cursor._data), size=len(data)
-                )
-                return cursor
+                cursor = answered(scope, AsyncCommandCursor, self, data)
+                if cursor is not None:
+                    scope.settle_read(
+                        ticket, monotonic(), documents=len(cursor._data), size=len(data)
+                    )
+                    return cursor
             return await open_aggregation(self, aggregation, ticket, call)
 
         insert_one = _observed_write("insert_one")
@@ -329,7 +316,7 @@ class AsyncCollection(_Driver[Any]):
         bulk_write = _observed_write("bulk_write")
 
 
-def _ours(database: Any, made: Any) -> AsyncCollection:
+def _ours(database: Any, made: Any) -> AsyncCollection[Any]:
     """A collection object of the driver's as one of ours."""
     return AsyncCollection(
         database,
@@ -342,7 +329,7 @@ def _ours(database: Any, made: Any) -> AsyncCollection:
     )
 
 
-def _our_database(client: Any, made: Any) -> AsyncDatabase:
+def _our_database(client: Any, made: Any) -> AsyncDatabase[Any]:
     """A database object of the driver's as one of ours."""
     return AsyncDatabase(
         client,
@@ -357,10 +344,10 @@ def _our_database(client: Any, made: Any) -> AsyncDatabase:
 _DriverDatabase = pymongo.asynchronous.database.AsyncDatabase
 
 
-class AsyncDatabase(_DriverDatabase[Any]):
+class AsyncDatabase(_DriverDatabase[_DocumentType]):
     """A database whose collections are ours."""
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> AsyncCollection[_DocumentType]:
         return AsyncCollection(self, name)
 
     if not TYPE_CHECKING:
@@ -378,7 +365,7 @@ class AsyncDatabase(_DriverDatabase[Any]):
             return _our_database(self.client, super().with_options(*args, **kwargs))
 
 
-class OptimizedAsyncMongoClient(AsyncMongoClient[Any]):
+class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
     """An AsyncMongoClient whose reads may be answered from memory and whose calls are profiled.
 
     Takes what AsyncMongoClient takes, and qb: Settings, or None for those of the environment.
@@ -391,6 +378,7 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[Any]):
     def __init__(self, *args: Any, qb: Settings | None = None, **kwargs: Any) -> None:
         self._qb = AsyncParts(qb, args, kwargs, threads=False)
         super().__init__(*args, **kwargs)
+        self._qb.conceal(self.options)
         self._qb.watch_with(TaskWatcher, AsyncMongoClient)
 
     @property
@@ -398,29 +386,37 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[Any]):
         """Everything that qbmongo adds."""
         return AsyncHandle(self._qb)
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> AsyncDatabase[_DocumentType]:
         return AsyncDatabase(self, name)
 
     async def close(self) -> None:
-        if self._qb.watcher is not None:
-            await self._qb.watcher.close()
-        await super().close()
+        """Closes the driver's client and what we opened beside it. Twice is harmless."""
+        try:
+            if self._qb.watcher is not None:
+                await self._qb.watcher.close()
+        finally:
+            await super().close()
+            self._qb.closed()
 
     if not TYPE_CHECKING:
 
         async def _retry_internal(self, *args, **kwargs):
-            """Every operation of the driver's passes here: closes what a cancelled one left open."""
+            """Nearly every operation of the driver's passes here."""
             engine = self._qb.engine
             if engine is None or engine.cache is None:
                 return await super()._retry_internal(*args, **kwargs)
-            opened = set()
-            token = OPENED.set(opened)
-            try:
+            with Opened(engine):
                 return await super()._retry_internal(*args, **kwargs)
-            finally:
-                OPENED.reset(token)
-                if opened:
-                    engine.abandoned(opened, monotonic())
+
+        async def _conn_for_writes(self, *args, **kwargs):
+            checkout = await super()._conn_for_writes(*args, **kwargs)
+            engine = self._qb.engine
+            return checkout if engine is None else AsyncCheckout(engine, checkout)
+
+        async def _conn_for_reads(self, *args, **kwargs):
+            checkout = await super()._conn_for_reads(*args, **kwargs)
+            engine = self._qb.engine
+            return checkout if engine is None else AsyncCheckout(engine, checkout)
 
         @functools.wraps(AsyncMongoClient.get_database)
         def get_database(self, *args, **kwargs):
@@ -431,13 +427,19 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[Any]):
             return _our_database(self, super().get_default_database(*args, **kwargs))
 
         @functools.wraps(AsyncMongoClient.bulk_write)
-        async def bulk_write(self, models, *args, **kwargs):
+        async def bulk_write(self, *args, **kwargs):
             engine = self._qb.engine
             if engine is None:
-                return await super().bulk_write(models, *args, **kwargs)
-            scope = engine.scope(arguments.CLIENT_BULK)
-            op = arguments.write_op("bulk_write", scope.namespace, (models, *args), kwargs)
-            return await observed(scope, op, super().bulk_write(models, *args, **kwargs))
+                return await super().bulk_write(*args, **kwargs)
+            models = args or (kwargs.get("models"),)
+            write = Write(engine.scope(arguments.CLIENT_BULK), "bulk_write", models, kwargs)
+            try:
+                result = await super().bulk_write(*args, **kwargs)
+            except BaseException:
+                write.failed()
+                raise
+            write.done(result)
+            return result
 
 
 class AsyncParts(Parts):

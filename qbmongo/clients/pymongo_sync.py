@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pymongo.collection
 import pymongo.database
 from pymongo import MongoClient
+from pymongo.typings import _DocumentType
 
 from ..coherence.thread import ThreadWatcher
 from ..core.engine import Join, Lead, Scope
@@ -17,12 +18,13 @@ from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
 from .cursors import Reading, call_bypass, deliver, served_one
-from .frozen_writes import FREEZERS
 from .handle import SyncHandle
-from .listener import CURRENT, OPENED
+from .listener import CURRENT
+from .opened import Checkout, Opened
 from .parts import Parts, bound_sync_session
 from .sync_cursors import CommandCursor, Cursor, ThreadWaiter
 from .values import Aggregation, ValueRead, answered
+from .writes import Write
 
 __all__ = ["Collection", "CommandCursor", "Cursor", "Database", "OptimizedMongoClient"]
 
@@ -33,32 +35,27 @@ _Driver = pymongo.collection.Collection
 def _observed_write(kind: WriteKind) -> Any:
     """A write method of the driver's that tells the engine before and after."""
     driver_method = getattr(_Driver, kind)
-    freeze = FREEZERS.get(kind)
 
     @functools.wraps(driver_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         scope = self._qb
         if scope is None or not scope.active:
             return driver_method(self, *args, **kwargs)
-        finish = None
-        op = arguments.write_op(kind, scope.namespace, args, kwargs)
-        ticket = scope.begin_write(op, monotonic())
-        if freeze is not None and scope.cache is not None:
-            args, kwargs, finish = freeze(self.codec_options, args, kwargs)
+        write = Write(scope, kind, args, kwargs, self.codec_options)
         try:
-            result = driver_method(self, *args, **kwargs)
+            result = driver_method(self, *write.args, **write.kwargs)
         except BaseException:
-            scope.fail_write(ticket, monotonic())
+            write.failed()
             raise
-        if finish is not None:
-            result = finish(result)
-        scope.settle_write(ticket, monotonic(), arguments.changed(result))
+        write.done(result)
         return result
 
     return method
 
 
-def decide(scope: Scope, op: ReadOp, codec: Any, started_s: float, bypass: Any, timeout: Any) -> Any:
+def decide(
+    scope: Scope, op: ReadOp, codec: Any, started_s: float, bypass: Any, timeout: Any
+) -> Any:
     """What the engine says of a read that no kept answer serves; waits for a flight if there is
     one. Returns a flight's bytes with the ticket, or None and the ticket to send under."""
     while True:
@@ -70,49 +67,42 @@ def decide(scope: Scope, op: ReadOp, codec: Any, started_s: float, bypass: Any, 
         waiter = ThreadWaiter()
         if not scope.join(decision, waiter):
             continue
-        try:
-            answer = waiter.wait()
-        except BaseException:
-            scope.leave(decision, waiter)
-            raise
+        answer = waiter.wait(scope, decision)
         if type(answer) is bytes:
             return answer, decision.ticket
         return None, answer if type(answer) is Lead else decision.ticket
 
 
-def read_value(
-    collection: Any, read: ValueRead, *, session: Any, driver_call: Any, lead_call: Any
-) -> Any:
-    """A read whose answer is a value: from memory, from another's flight, or from the driver."""
+def read_value(collection: Any, read: ValueRead, session: Any, call: Any) -> Any:
+    """A read whose answer is a value: from memory, from another's flight, or from the driver.
+
+    call: the driver's method, given the collection object to call it on and, where it is another
+    than the program's, the filter to send.
+    """
     scope: Scope = collection._qb
     started_s = monotonic()
     bypass = read.bypass(session, bound_sync_session())
     if bypass is None:
         entry = scope.hit(read.op, collection.codec_options, started_s)
-        if entry is not None:
-            value = read.unpack(entry.data)
+        if entry is not None and (value := read.unpack(entry.data)) is not None:
             scope.served(entry, started_s, monotonic())
-            return value
+            return value[0]
     data, ticket = decide(
         scope, read.op, collection.codec_options, started_s, bypass, collection._timeout
     )
-    if data is not None:
-        value = read.unpack(data)
+    if data is not None and (value := read.unpack(data)) is not None:
         scope.settle_read(ticket, monotonic(), documents=1, size=len(data))
-        return value
-    return send_value(read, ticket, driver_call, lead_call)
+        return value[0]
+    return send_value(read, ticket, collection, call)
 
 
-def send_value(read: ValueRead, ticket: Any, driver_call: Any, lead_call: Any) -> Any:
+def send_value(read: ValueRead, ticket: Any, collection: Any, call: Any) -> Any:
     """Sends a value read under its ticket; blocks."""
     token = CURRENT.set(ticket)
-    data = None
     try:
-        if type(ticket) is Lead:
-            data = lead_call(ticket)
-            value = read.unpack(data)
-        else:
-            value = driver_call()
+        target = read.target(_Driver, collection, ticket)
+        kept = None if target is None else read.kept(call(target, ticket.send.filter))
+        value, data = (call(collection), None) if kept is None else kept
     except BaseException as error:
         deliver(read.failed(ticket, error))
         raise
@@ -122,32 +112,38 @@ def send_value(read: ValueRead, ticket: Any, driver_call: Any, lead_call: Any) -
     return value
 
 
-def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, driver_call: Any) -> Any:
-    """Sends an aggregation under its ticket and returns its cursor; blocks."""
+def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, call: Any) -> Any:
+    """Sends an aggregation under its ticket and returns its cursor; blocks.
+
+    call: the driver's method, given the collection object to call it on and, where it is another
+    than the program's, the pipeline to send.
+    """
     reading = aggregation.reading
     reading.take(ticket)
-    lead = type(ticket) is Lead
     token = CURRENT.set(ticket)
     started_s = monotonic()
     try:
-        if lead:
-            name, twin = collection.name, aggregation.twin(collection, ticket)
-            target = _Driver(collection.database, name, False, *twin)
-            cursor = driver_call(target, ticket.send.pipeline)
-        else:
-            cursor = driver_call(collection, None)
-        elapsed_s = monotonic() - started_s
-        cursor, waiters = aggregation.opened(cursor, CommandCursor, collection, elapsed_s)
+        cursor = sent = None
+        target = aggregation.target(_Driver, collection, ticket)
+        if target is not None:
+            sent = call(target, ticket.send.pipeline)
+            cursor = aggregation.opened(sent, CommandCursor, collection, raw=True)
+        if cursor is None:
+            sent = call(collection)
+            cursor = aggregation.opened(sent, CommandCursor, collection, raw=False)
     except BaseException as error:
         deliver(reading.failed(error, monotonic() - started_s))
         raise
     finally:
         CURRENT.reset(token)
-    deliver(waiters)
+    if cursor is None:
+        deliver(reading.finish(complete=False))
+        return sent
+    deliver(reading.replied(cursor, monotonic() - started_s, len(cursor._data)))
     return cursor
 
 
-class Collection(_Driver[Any]):
+class Collection(_Driver[_DocumentType]):
     """A collection whose reads may be answered from memory, and whose calls are observed."""
 
     _qb: Scope | None
@@ -165,7 +161,7 @@ class Collection(_Driver[Any]):
             )
         )
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Collection[_DocumentType]:
         return Collection(
             self._database,
             f"{self._name}.{name}",
@@ -197,17 +193,22 @@ class Collection(_Driver[Any]):
                     )
                     entry = scope.hit(op, self._codec_options, started_s)
                     if entry is not None:
-                        document = served_one(entry, self._codec_options)
-                        scope.served(entry, started_s, monotonic())
-                        return document
+                        try:
+                            document = served_one(entry, self._codec_options)
+                        except Exception as error:
+                            scope.engine.fault("decode", error)
+                        else:
+                            scope.served(entry, started_s, monotonic())
+                            return document
                     missed = True
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
             reading = cursor._qb
-            reading.kind = "find_one"
-            reading.consume = True
-            reading.missed = missed
+            if reading is not None:  # switched off in between
+                reading.kind = "find_one"
+                reading.consume = True
+                reading.missed = missed
             for document in cursor.limit(-1):
                 return document
             return None
@@ -222,91 +223,66 @@ class Collection(_Driver[Any]):
 
         @functools.wraps(_Driver.count_documents)
         def count_documents(self, filter, session=None, comment=None, **kwargs):
-            def call(target=self, filter=filter):
+            def call(target, filter=filter):
                 return _Driver.count_documents(target, filter, session, comment, **kwargs)
 
             scope = self._qb
             if scope is None or not scope.active:
-                return call()
+                return call(self)
             read = ValueRead.count(scope, self.codec_options, filter, comment, kwargs)
-            if read is None:
-                return call()
-
-            def lead_call(lead):
-                twin = _Driver(self._database, self._name, False, *read.twin(self, lead))
-                return read.pack(call(twin, lead.send.filter))
-
-            return read_value(
-                self, read, session=session, driver_call=call, lead_call=lead_call
-            )
+            return call(self) if read is None else read_value(self, read, session, call)
 
         @functools.wraps(_Driver.estimated_document_count)
         def estimated_document_count(self, comment=None, **kwargs):
-            def call():
-                return _Driver.estimated_document_count(self, comment, **kwargs)
+            def call(target):
+                return _Driver.estimated_document_count(target, comment, **kwargs)
 
             scope = self._qb
             if scope is None or not scope.active:
-                return call()
+                return call(self)
             read = ValueRead.estimate(scope, self.codec_options, comment, kwargs)
-            return read_value(self, read, session=None, driver_call=call, lead_call=None)
+            return read_value(self, read, None, call)
 
         @functools.wraps(_Driver.distinct)
         def distinct(self, key, filter=None, session=None, comment=None, hint=None, **kwargs):
-            def call(target=self, filter=filter):
+            def call(target, filter=filter):
                 return _Driver.distinct(target, key, filter, session, comment, hint, **kwargs)
 
             scope = self._qb
             if scope is None or not scope.active:
-                return call()
+                return call(self)
             read = ValueRead.distinct(scope, self.codec_options, key, filter, comment, hint, kwargs)
-            if read is None:
-                return call()
-
-            def lead_call(lead):
-                twin = _Driver(self._database, self._name, False, *read.twin(self, lead))
-                return read.pack(call(twin, lead.send.filter))
-
-            return read_value(
-                self, read, session=session, driver_call=call, lead_call=lead_call
-            )
+            return call(self) if read is None else read_value(self, read, session, call)
 
         @functools.wraps(_Driver.aggregate)
         def aggregate(self, pipeline, session=None, let=None, comment=None, **kwargs):
-            def call(target=self, sent=None):
-                return _Driver.aggregate(
-                    target,
-                    pipeline if sent is None else sent,
-                    session,
-                    let,
-                    comment,
-                    **kwargs,
-                )
+            def call(target, pipeline=pipeline):
+                return _Driver.aggregate(target, pipeline, session, let, comment, **kwargs)
 
             scope = self._qb
             if scope is None or not scope.active:
-                return call()
+                return call(self)
             aggregation = Aggregation(scope, pipeline, let, comment, kwargs)
             op = aggregation.op
             if op is None:
-                return call()
+                return call(self)
             started_s = monotonic()
             bypass = aggregation.bypass(session, bound_sync_session())
             if bypass is None:
                 entry = scope.hit(op, self.codec_options, started_s)
                 if entry is not None:
-                    cursor = answered(CommandCursor, self, entry.data)
-                    scope.served(entry, started_s, monotonic())
-                    return cursor
-            data, ticket = decide(
-                scope, op, self.codec_options, started_s, bypass, self._timeout
-            )
+                    cursor = answered(scope, CommandCursor, self, entry.data)
+                    if cursor is not None:
+                        scope.served(entry, started_s, monotonic())
+                        return cursor
+            data, ticket = decide(scope, op, self.codec_options, started_s, bypass, self._timeout)
             if data is not None:
-                cursor = answered(CommandCursor, self, data)
-                scope.settle_read(
-                    ticket, monotonic(), documents=len(cursor._data), size=len(data)
-                )
-                return cursor
+                cursor = answered(scope, CommandCursor, self, data)
+                if cursor is not None:
+                    scope.settle_read(
+                        ticket, monotonic(), documents=len(cursor._data), size=len(data)
+                    )
+                    return cursor
             return open_aggregation(self, aggregation, ticket, call)
 
         insert_one = _observed_write("insert_one")
@@ -322,7 +298,7 @@ class Collection(_Driver[Any]):
         bulk_write = _observed_write("bulk_write")
 
 
-def _ours(database: Any, made: Any) -> Collection:
+def _ours(database: Any, made: Any) -> Collection[Any]:
     """A collection object of the driver's as one of ours."""
     return Collection(
         database,
@@ -335,7 +311,7 @@ def _ours(database: Any, made: Any) -> Collection:
     )
 
 
-def _our_database(client: Any, made: Any) -> Database:
+def _our_database(client: Any, made: Any) -> Database[Any]:
     """A database object of the driver's as one of ours."""
     return Database(
         client,
@@ -350,10 +326,10 @@ def _our_database(client: Any, made: Any) -> Database:
 _DriverDatabase = pymongo.database.Database
 
 
-class Database(_DriverDatabase[Any]):
+class Database(_DriverDatabase[_DocumentType]):
     """A database whose collections are ours."""
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Collection[_DocumentType]:
         return Collection(self, name)
 
     if not TYPE_CHECKING:
@@ -371,7 +347,7 @@ class Database(_DriverDatabase[Any]):
             return _our_database(self.client, super().with_options(*args, **kwargs))
 
 
-class OptimizedMongoClient(MongoClient[Any]):
+class OptimizedMongoClient(MongoClient[_DocumentType]):
     """A pymongo.MongoClient whose reads may be answered from memory and whose calls are profiled.
 
     Takes what MongoClient takes, and qb: Settings, or None for those of the environment. Everything
@@ -383,6 +359,7 @@ class OptimizedMongoClient(MongoClient[Any]):
     def __init__(self, *args: Any, qb: Settings | None = None, **kwargs: Any) -> None:
         self._qb = Parts(qb, args, kwargs, threads=True)
         super().__init__(*args, **kwargs)
+        self._qb.conceal(self.options)
         self._qb.watch_with(ThreadWatcher, MongoClient)
 
     @property
@@ -390,29 +367,37 @@ class OptimizedMongoClient(MongoClient[Any]):
         """Everything that qbmongo adds."""
         return SyncHandle(self._qb)
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Database[_DocumentType]:
         return Database(self, name)
 
     def close(self) -> None:
-        if self._qb.watcher is not None:
-            self._qb.watcher.close()
-        super().close()
+        """Closes the driver's client and what we opened beside it. Twice is harmless."""
+        try:
+            if self._qb.watcher is not None:
+                self._qb.watcher.close()
+        finally:
+            super().close()
+            self._qb.closed()
 
     if not TYPE_CHECKING:
 
         def _retry_internal(self, *args, **kwargs):
-            """Every operation of the driver's passes here: closes what an interrupted one left."""
+            """Nearly every operation of the driver's passes here."""
             engine = self._qb.engine
             if engine is None or engine.cache is None:
                 return super()._retry_internal(*args, **kwargs)
-            opened = set()
-            token = OPENED.set(opened)
-            try:
+            with Opened(engine):
                 return super()._retry_internal(*args, **kwargs)
-            finally:
-                OPENED.reset(token)
-                if opened:
-                    engine.abandoned(opened, monotonic())
+
+        def _conn_for_writes(self, *args, **kwargs):
+            checkout = super()._conn_for_writes(*args, **kwargs)
+            engine = self._qb.engine
+            return checkout if engine is None else Checkout(engine, checkout)
+
+        def _conn_for_reads(self, *args, **kwargs):
+            checkout = super()._conn_for_reads(*args, **kwargs)
+            engine = self._qb.engine
+            return checkout if engine is None else Checkout(engine, checkout)
 
         @functools.wraps(MongoClient.get_database)
         def get_database(self, *args, **kwargs):
@@ -423,17 +408,16 @@ class OptimizedMongoClient(MongoClient[Any]):
             return _our_database(self, super().get_default_database(*args, **kwargs))
 
         @functools.wraps(MongoClient.bulk_write)
-        def bulk_write(self, models, *args, **kwargs):
+        def bulk_write(self, *args, **kwargs):
             engine = self._qb.engine
-            if engine is None or engine.profile is None:
-                return super().bulk_write(models, *args, **kwargs)
-            scope = engine.scope(arguments.CLIENT_BULK)
-            op = arguments.write_op("bulk_write", scope.namespace, (models, *args), kwargs)
-            ticket = scope.begin_write(op, monotonic())
+            if engine is None:
+                return super().bulk_write(*args, **kwargs)
+            models = args or (kwargs.get("models"),)
+            write = Write(engine.scope(arguments.CLIENT_BULK), "bulk_write", models, kwargs)
             try:
-                result = super().bulk_write(models, *args, **kwargs)
+                result = super().bulk_write(*args, **kwargs)
             except BaseException:
-                scope.fail_write(ticket, monotonic())
+                write.failed()
                 raise
-            scope.settle_write(ticket, monotonic(), arguments.changed(result))
+            write.done(result)
             return result

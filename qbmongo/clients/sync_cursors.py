@@ -12,8 +12,8 @@ from typing import Any
 import pymongo.command_cursor
 import pymongo.cursor
 
-from ..core.engine import Lead
-from .cursors import Reading, deliver
+from ..core.engine import Join, Lead, Scope
+from .cursors import Reading, deliver, hand_on
 from .listener import CURRENT
 from .parts import bound_sync_session
 
@@ -35,8 +35,14 @@ class ThreadWaiter:
         self._answer = answer
         self._event.set()
 
-    def wait(self) -> Any:
-        self._event.wait()
+    def wait(self, scope: Scope, join: Join) -> Any:
+        """Blocks until there is an answer; an interrupted thread leaves the flight in order."""
+        try:
+            self._event.wait()
+        except BaseException:
+            scope.leave(join, self)
+            hand_on(scope, self._answer)
+            raise
         return self._answer
 
 
@@ -44,13 +50,13 @@ class _ReadingCursor:
     """What both kinds of cursor do with what arrives."""
 
     _qb: Reading | None = None
+    _id: Any
 
     def _qb_send(self, reading: Reading, refresh: Any) -> int:
         """One round trip of the driver's, told to the engine."""
         ticket = reading.ticket
-        lead = type(ticket) is Lead
-        kept: Any = None
-        if lead:
+        token = kept = None
+        if type(ticket) is Lead:
             token = CURRENT.set(ticket)
             if self._id is None:
                 kept = reading.prepare(self, ticket)
@@ -63,7 +69,7 @@ class _ReadingCursor:
             raise
         finally:
             reading.busy = False
-            if lead:
+            if token is not None:
                 CURRENT.reset(token)
                 if kept is not None:
                     reading.restore(self, kept)
@@ -80,7 +86,8 @@ class _ReadingCursor:
         user_fields: Any = None,
         legacy_response: bool = False,
     ) -> Any:
-        documents = super()._unpack_response(
+        driver: Any = super()
+        documents = driver._unpack_response(
             response, cursor_id, codec_options, user_fields, legacy_response
         )
         reading = self._qb
@@ -95,17 +102,19 @@ class _ReadingCursor:
 
     def close(self) -> None:
         self._qb_given_up()
-        super().close()
+        driver: Any = super()
+        driver.close()
 
     def __del__(self) -> None:
         reading = self._qb
         if reading is not None and reading.ticket is not None:
             # May run anywhere, even under our own lock: settled by whoever comes next.
             reading.scope.engine.dropped.append(reading)
-        super().__del__()
+        driver: Any = super()
+        driver.__del__()
 
 
-class Cursor(_ReadingCursor, pymongo.cursor.Cursor):
+class Cursor(_ReadingCursor, pymongo.cursor.Cursor[Any]):
     """A cursor whose answer may come from memory, and is observed."""
 
     def _clone_base(self, session: Any) -> Any:
@@ -132,16 +141,9 @@ class Cursor(_ReadingCursor, pymongo.cursor.Cursor):
                 return
             waiter = ThreadWaiter()
             if not reading.scope.join(join, waiter):
+                reading.missed = False
                 continue
-            try:
-                answer = waiter.wait()
-            except BaseException:
-                reading.scope.leave(join, waiter)
-                raise
-            if type(answer) is bytes:
-                reading.joined(self, join, answer)
-            else:
-                reading.take(answer if type(answer) is Lead else join.ticket)
+            reading.joined(self, join, waiter.wait(reading.scope, join))
             return
 
     def rewind(self) -> Any:
@@ -157,7 +159,7 @@ class Cursor(_ReadingCursor, pymongo.cursor.Cursor):
         return super().to_list(length)
 
 
-class CommandCursor(_ReadingCursor, pymongo.command_cursor.CommandCursor):
+class CommandCursor(_ReadingCursor, pymongo.command_cursor.CommandCursor[Any]):
     """An aggregation's cursor; its first batch has come when it is made."""
 
     def _refresh(self) -> int:

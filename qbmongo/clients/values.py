@@ -24,18 +24,32 @@ from .cursors import Reading, call_bypass, decode_documents, read_concern_after
 __all__ = ["Aggregation", "ValueRead", "answered"]
 
 
-def _twin_options(collection: Any, lead: Lead, codec: Any) -> tuple[Any, ...]:
-    """Constructor arguments of a plain collection object that sends what the lead must send."""
+def _twin(driver_class: Any, collection: Any, lead: Lead, codec: Any) -> Any:
+    """A plain collection object that sends what the lead must send."""
     concern = collection.read_concern
     if lead.seen:
         concern = read_concern_after(lead.scope.concern, lead.seen)
-    return (codec, collection.read_preference, collection.write_concern, concern)
+    return driver_class(
+        collection.database,
+        collection.name,
+        False,
+        codec,
+        collection.read_preference,
+        collection.write_concern,
+        concern,
+    )
 
 
-def _hinted(options: Mapping[str, Any]) -> bool:
-    """Whether there is a hint that could change under way; a name cannot."""
+def _hinted(options: Mapping[str, Any]) -> str | None:
+    """A hint could change under way, unless it is a name."""
     hint = options.get("hint")
-    return hint is not None and not isinstance(hint, str)
+    return None if hint is None or isinstance(hint, str) else "hint"
+
+
+def _decoders(codec: CodecOptions[Any]) -> str | None:
+    """Decoded and encoded again a value might not be what the server sent."""
+    lossy = codec.unicode_decode_error_handler != "strict" or codec.type_registry._decoder_map
+    return "codec" if lossy else None
 
 
 class ValueRead:
@@ -44,14 +58,20 @@ class ValueRead:
     codec: the collection's codec options. exact: the codec it is read and kept with.
     """
 
-    __slots__ = ("_reason", "codec", "exact", "op")
+    __slots__ = ("_exact", "_reason", "_scope", "codec", "op")
 
     def __init__(
-        self, op: ReadOp, codec: CodecOptions[Any], exact: CodecOptions[Any], reason: str | None
+        self,
+        scope: Scope,
+        op: ReadOp,
+        codec: CodecOptions[Any],
+        exact: CodecOptions[Any],
+        reason: str | None,
     ) -> None:
         self.op = op
         self.codec = codec
-        self.exact = exact
+        self._scope = scope
+        self._exact = exact
         self._reason = reason
 
     @classmethod
@@ -59,10 +79,14 @@ class ValueRead:
         cls, scope: Scope, codec: Any, filter: Any, comment: Any, kwargs: Mapping[str, Any]
     ) -> ValueRead | None:
         """A count_documents; None where only the driver can tell what is meant."""
-        op = arguments.count_op(scope, filter, {**kwargs, "comment": comment})
-        if op is None:
+        try:
+            op = arguments.count_op(scope, filter, {**kwargs, "comment": comment})
+            if op is None:
+                return None
+            return cls(scope, op, codec, codec, _decoders(codec) or _hinted(kwargs))
+        except Exception as error:
+            scope.engine.fault("arguments", error)
             return None
-        return cls(op, codec, codec, "hint" if _hinted(kwargs) else None)
 
     @classmethod
     def estimate(
@@ -70,7 +94,7 @@ class ValueRead:
     ) -> ValueRead:
         """An estimated_document_count: from the collection's metadata, so never kept."""
         op = ReadOp("estimated_document_count", scope.namespace, {}, options=dict(kwargs) or None)
-        return cls(op, codec, codec, "estimate")
+        return cls(scope, op, codec, codec, "estimate")
 
     @classmethod
     def distinct(
@@ -84,111 +108,145 @@ class ValueRead:
         kwargs: Mapping[str, Any],
     ) -> ValueRead | None:
         """A distinct; None where only the driver can tell what is meant."""
-        options = {**kwargs, "comment": comment, "hint": hint}
-        op = arguments.distinct_op(scope, key, filter, options)
-        if op is None:
+        try:
+            options = {**kwargs, "comment": comment, "hint": hint}
+            op = arguments.distinct_op(scope, key, filter, options)
+            if op is None:
+                return None
+            exact = codec.with_options(
+                document_class=RawBSONDocument,
+                tz_aware=False,
+                tzinfo=None,
+                datetime_conversion=DatetimeConversion.DATETIME_MS,
+            )
+            return cls(scope, op, codec, exact, _decoders(codec) or _hinted(options))
+        except Exception as error:
+            scope.engine.fault("arguments", error)
             return None
-        reason = "hint" if _hinted(options) else None
-        if codec.unicode_decode_error_handler != "strict" or codec.type_registry._decoder_map:
-            # Decoded and encoded again it might not be what the server sent.
-            reason = "codec"
-        exact = codec.with_options(
-            document_class=RawBSONDocument,
-            tz_aware=False,
-            tzinfo=None,
-            datetime_conversion=DatetimeConversion.DATETIME_MS,
-        )
-        return cls(op, codec, exact, reason)
 
     def bypass(self, session: Any, bound: Any) -> str | None:
         """Why this call is not cached, or None."""
         return "session" if session is not None else call_bypass(bound) or self._reason
 
-    def twin(self, collection: Any, lead: Lead) -> tuple[Any, ...]:
-        """Constructor arguments of the plain collection object to send with."""
-        return _twin_options(collection, lead, self.exact)
+    def target(self, driver_class: Any, collection: Any, ticket: Ticket) -> Any:
+        """The plain collection object to send a Lead with; None for another ticket."""
+        if type(ticket) is not Lead:
+            return None
+        try:
+            return _twin(driver_class, collection, ticket, self._exact)
+        except Exception as error:
+            self._scope.engine.fault("prepare", error)
+            return None
 
-    def pack(self, value: Any) -> bytes:
-        """The value as BSON."""
-        return bson.encode({"v": value}, codec_options=self.exact)
+    def kept(self, value: Any) -> tuple[Any, bytes] | None:
+        """What a lead's call returned: as the program shall have it, and as BSON. None: it must be
+        asked for as the program wants it."""
+        try:
+            data = bson.encode({"v": value}, codec_options=self._exact)
+            return self._decode(data), data
+        except Exception as error:
+            self._scope.engine.fault("decode", error)
+            return None
 
-    def unpack(self, data: bytes) -> Any:
-        """The value as the driver would have built it."""
+    def unpack(self, data: bytes) -> tuple[Any] | None:
+        """The value as the driver would have built it; None if it cannot be decoded."""
+        try:
+            return (self._decode(data),)
+        except Exception as error:
+            self._scope.engine.fault("decode", error)
+            return None
+
+    def _decode(self, data: bytes) -> Any:
         return bson.decode(data, codec_options=self.codec)["v"]
 
     def settled(self, ticket: Ticket, data: bytes | None) -> list[Any]:
         """The driver answered. Returns waiters with what each is given."""
         size = 0 if data is None else len(data)
-        waiters = ticket.scope.settle_read(
+        waiters = self._scope.settle_read(
             ticket, time.monotonic(), documents=1, size=size, data=data
         )
         return [(waiter, ALONE if data is None else data) for waiter in waiters]
 
-    @staticmethod
-    def failed(ticket: Ticket, error: BaseException) -> list[Any]:
+    def failed(self, ticket: Ticket, error: BaseException) -> list[Any]:
         """The driver raised. Returns waiters with what each is given."""
+        scope = self._scope
         if not isinstance(error, Exception):
-            heir = ticket.scope.cancel_read(ticket)
+            heir = scope.cancel_read(ticket)
             if heir is not None:
                 return [heir]
-        waiters = ticket.scope.fail_read(ticket, time.monotonic())
-        return [(waiter, ALONE) for waiter in waiters]
+        return [(waiter, ALONE) for waiter in scope.fail_read(ticket, time.monotonic())]
 
 
 class Aggregation:
-    """One aggregate of a collection, up to its cursor."""
+    """One aggregate of a collection, up to its cursor. op: None where only the driver can tell what
+    is meant."""
 
     __slots__ = ("_reason", "op", "reading")
 
     def __init__(
-        self,
-        scope: Scope,
-        pipeline: Any,
-        let: Any,
-        comment: Any,
-        kwargs: Mapping[str, Any],
+        self, scope: Scope, pipeline: Any, let: Any, comment: Any, kwargs: Mapping[str, Any]
     ) -> None:
-        options = {**kwargs, "let": let, "comment": comment}
-        self.op = arguments.aggregate_op(scope, pipeline, options)
+        self.op: ReadOp | None = None
         self.reading = Reading(scope, "aggregate")
-        self._reason = "hint" if _hinted(kwargs) else "let" if let is not None else None
+        self._reason: str | None = None
+        try:
+            self._reason = _hinted(kwargs) or ("let" if let is not None else None)
+            options = {**kwargs, "let": let, "comment": comment}
+            self.op = arguments.aggregate_op(scope, pipeline, options)
+        except Exception as error:
+            scope.engine.fault("arguments", error)
 
     def bypass(self, session: Any, bound: Any) -> str | None:
         """Why this call is not cached, or None."""
         return "session" if session is not None else call_bypass(bound) or self._reason
 
-    @staticmethod
-    def twin(collection: Any, lead: Lead) -> tuple[Any, ...]:
-        """Constructor arguments of the plain collection object to send with."""
-        return _twin_options(collection, lead, RAW_CODEC)
+    def target(self, driver_class: Any, collection: Any, ticket: Ticket) -> Any:
+        """The plain collection object to send a Lead with; None for another ticket."""
+        if type(ticket) is not Lead:
+            return None
+        try:
+            return _twin(driver_class, collection, ticket, RAW_CODEC)
+        except Exception as error:
+            ticket.scope.engine.fault("prepare", error)
+            return None
 
     def opened(
-        self, driver_cursor: Any, cursor_type: Any, collection: Any, elapsed_s: float
-    ) -> tuple[Any, list[Any]]:
-        """The first batch has come: the program's cursor, and waiters with what each is given.
+        self, driver_cursor: Any, cursor_type: Any, collection: Any, *, raw: bool
+    ) -> Any | None:
+        """The first batch has come: the program's cursor. None: it must be asked for again.
 
         The driver's own cursor goes over into one of ours, whatever it holds; what is left of it
-        has nothing to close.
+        has nothing to close. raw: it was sent with what `target` gave.
         """
         reading = self.reading
-        cursor = cursor_type.__new__(cursor_type)
-        cursor.__dict__.update(driver_cursor.__dict__)
-        driver_cursor.__dict__.update(_id=0, _killed=True, _session=None, _sock_mgr=None)
-        if type(reading.ticket) is Lead:
-            data = b"".join(document.raw for document in cursor._data)
+        try:
+            documents = driver_cursor._data
+            if raw:
+                data = b"".join(document.raw for document in documents)
+                documents = deque(decode_documents(data, collection.codec_options))
+                reading.arrived(data)
+            cursor = cursor_type.__new__(cursor_type)
+            cursor.__dict__.update(driver_cursor.__dict__)
+            driver_cursor.__dict__.update(_id=0, _killed=True, _session=None, _sock_mgr=None)
             cursor._collection = collection
-            cursor._data = deque(decode_documents(data, collection.codec_options))
-            reading.arrived(data)
-        cursor._qb = reading
-        return cursor, reading.replied(cursor, elapsed_s, len(cursor._data))
+            cursor._data = documents
+            cursor._qb = reading
+            return cursor
+        except Exception as error:
+            reading.scope.engine.fault("decode", error)
+            reading.chunks = None
+            return None
 
 
-def answered(cursor_type: Any, collection: Any, data: bytes) -> Any:
-    """A cursor over a kept aggregation."""
-    info = {
-        "id": 0,
-        "firstBatch": decode_documents(data, collection.codec_options),
-        "ns": collection.full_name,
-    }
-    return cursor_type(collection, info, None)
-
+def answered(scope: Scope, cursor_type: Any, collection: Any, data: bytes) -> Any | None:
+    """A cursor over a kept aggregation; None if it cannot be decoded: then the driver says why."""
+    try:
+        info = {
+            "id": 0,
+            "firstBatch": decode_documents(data, collection.codec_options),
+            "ns": collection.full_name,
+        }
+        return cursor_type(collection, info, None)
+    except Exception as error:
+        scope.engine.fault("decode", error)
+        return None

@@ -1,0 +1,65 @@
+"""One write on its way through the engine, the same for every driver."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..core.engine import Scope, Ticket
+from ..records import WriteKind
+from .arguments import changed, write_op
+from .frozen_writes import FREEZERS
+
+__all__ = ["Write"]
+
+monotonic = time.monotonic
+
+
+class Write:
+    """Told to the engine before and after; nothing here fails the caller's call.
+
+    args, kwargs: what the driver's method is to be called with. codec: the collection's codec
+    options where the driver call runs beside other threads, so that private copies must be sent.
+    """
+
+    __slots__ = ("_scope", "_ticket", "args", "kwargs")
+
+    def __init__(
+        self,
+        scope: Scope,
+        kind: WriteKind,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        codec: Any = None,
+    ) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self._scope = scope
+        self._ticket: Ticket | None = None
+        try:
+            op = write_op(kind, scope.namespace, args, kwargs)
+            self._ticket = scope.begin_write(op, monotonic())
+            if codec is not None and scope.cache is not None:
+                freeze = FREEZERS.get(kind)
+                if freeze is not None:
+                    self.args, self.kwargs = freeze(codec, args, kwargs)
+        except Exception as error:
+            scope.engine.fault("begin_write", error)
+
+    def done(self, result: Any) -> None:
+        """The driver returned."""
+        if self._ticket is None:
+            return
+        try:
+            self._scope.settle_write(self._ticket, monotonic(), changed(result))
+        except Exception as error:
+            self._scope.engine.fault("settle_write", error)
+
+    def failed(self) -> None:
+        """The driver raised."""
+        if self._ticket is None:
+            return
+        try:
+            self._scope.fail_write(self._ticket, monotonic())
+        except Exception as error:
+            self._scope.engine.fault("fail_write", error)
