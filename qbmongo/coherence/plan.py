@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from bson.datetime_ms import DatetimeMS
-from bson.timestamp import Timestamp
 
 from qbmongo.coherence.facts import FactsReading
 from qbmongo.coherence.failures import NO_REPLICA_SET, meaning_of, why_unsupported
@@ -38,6 +36,7 @@ from qbmongo.coherence.records import (
     WatcherState,
     WatcherStats,
 )
+from qbmongo.coherence.sent import Probe, Sent
 from qbmongo.coherence.stream import EffectsOf, OpenCursor, Position, Stream, backoff_s
 
 # Names no real collection: the read only has to wait for its read concern.
@@ -45,24 +44,6 @@ _PROBED_COLLECTION = "qbmongo.lease"
 _CONFIRM_AWAIT_S = 0.001
 _LEAST_AWAIT_S = 0.005
 _REFUSED_RETRY_S = 30.0
-
-
-@dataclass(slots=True)
-class _Probe:
-    """A probe under way; time and primary are unknown until hello returns."""
-
-    round: int
-    start_s: float
-    time: Timestamp | None = None
-    primary: Primary | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """The request in flight. stream is None for hello."""
-
-    kind: Literal["hello", "majority", "open", "more", "kill", "facts", "verify"]
-    stream: Stream | None = None
 
 
 class Plan:
@@ -85,11 +66,12 @@ class Plan:
         self._limits = limits or Limits()
         # Replaced, never changed in place: snapshot() and `databases` are read by other threads.
         self._streams: dict[str, Stream] = {}
-        self._sent: _Sent | None = None
-        self._probe: _Probe | None = None
+        self._sent: Sent | None = None
+        self._probe: Probe | None = None
         self._facts = FactsReading()
         self._facts_due_s = -math.inf
         self._verification: Any = None
+        self._has_verified = False
         self._round = 0
         self._wanted_round = 0
         self._next_probe_s = -math.inf
@@ -358,9 +340,9 @@ class Plan:
 
     def _start_probe(self, now_s: float) -> Request:
         self._round += 1
-        self._probe = _Probe(self._round, now_s)
+        self._probe = Probe(self._round, now_s)
         self._next_probe_s = now_s + self._limits.probe_period_s
-        return self._send(_Sent("hello"), "admin", {"hello": 1})
+        return self._send(Sent("hello"), "admin", {"hello": 1})
 
     def _due_probe(self, now_s: float) -> Request | None:
         """A probe, if it is time, somebody reads from the cache, and a stream is open for it."""
@@ -403,15 +385,17 @@ class Plan:
         if wanted is None:
             return None
         database, command = wanted
-        return self._send(_Sent("facts"), database, command)
+        return self._send(Sent("facts"), database, command)
 
     def _verify(self) -> Request | None:
-        """A hit that is to be read again, to be compared with what is kept."""
+        """A hit that is to be read again, to be compared with what is kept; then a poll's turn."""
+        if self._has_verified:
+            return None
         for database in self._streams:
             item = self._sink.verification(database)
             if item is not None:
-                self._verification = item
-                return self._send(_Sent("verify"), database, item.command)
+                self._verification, self._has_verified = item, True
+                return self._send(Sent("verify"), database, item.command)
         return None
 
     def _majority_read(self) -> Request | None:
@@ -429,7 +413,7 @@ class Plan:
                     "readConcern": {"level": "majority", "afterClusterTime": probe.time},
                     "maxTimeMS": max(1, int(self._limits.lease_s * 500)),
                 }
-                return self._send(_Sent("majority", stream), stream.database, command)
+                return self._send(Sent("majority", stream), stream.database, command)
         self._probe = None
         return None
 
@@ -468,19 +452,22 @@ class Plan:
         others_s = min((s.due_s for s in self._streams.values() if s.due_s > now_s), default=now_s)
         round_s = self._limits.probe_period_s if self._is_idle else self._limits.await_s
         await_s = max(round_s / len(is_open), _LEAST_AWAIT_S)
+        if self._has_verified:
+            # There may be more to verify, which must not wait; nor must the events.
+            self._has_verified, await_s = False, _CONFIRM_AWAIT_S
         if others_s > now_s:
             await_s = min(await_s, others_s - now_s)
         return self._send_more(stream, min(await_s, max(0.0, self._next_probe_s - now_s)))
 
     def _send_more(self, stream: Stream, await_s: float) -> Request:
-        return self._send(_Sent("more", stream), stream.database, stream.more_command(await_s))
+        return self._send(Sent("more", stream), stream.database, stream.more_command(await_s))
 
     def _open(self, now_s: float) -> Request | None:
         for stream in self._streams.values():
             if stream.cursor is None and stream.due_s <= now_s:
                 if not stream.is_wanted:
                     stream.state = "opening"
-                return self._send(_Sent("open", stream), stream.database, stream.open_command())
+                return self._send(Sent("open", stream), stream.database, stream.open_command())
         return None
 
     # Requests.
@@ -490,14 +477,14 @@ class Plan:
             return None
         database, collection, cursor_id = self._dropped.pop()
         command = {"killCursors": collection, "cursors": [cursor_id]}
-        return self._send(_Sent("kill"), database, command)
+        return self._send(Sent("kill"), database, command)
 
-    def _send(self, sent: _Sent, database: str, command: dict[str, Any]) -> Request:
+    def _send(self, sent: Sent, database: str, command: dict[str, Any]) -> Request:
         self._sent = sent
         self._commands += 1
         return Request(database, command, self._limits.timeout_s)
 
-    def _take_sent(self) -> _Sent:
+    def _take_sent(self) -> Sent:
         sent, self._sent = self._sent, None
         assert sent is not None
         return sent

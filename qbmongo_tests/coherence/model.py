@@ -192,6 +192,9 @@ class Server:
             raise CommandError(26, "ns does not exist")
         return {"cursor": {"id": 0, "firstBatch": [{"name": "_id_", "key": {"_id": 1}}]}}
 
+    def _count(self, database: str, command: Mapping[str, Any]) -> dict[str, Any]:
+        return {"n": 0}
+
     def _authorize(self, database: str) -> None:
         if database in self.forbidden:
             raise CommandError(13, "not authorized")
@@ -273,6 +276,8 @@ class Checker:
         self.wanted: list[str] = []
         self.known_facts: dict[str, tuple[list[Any], list[Any]]] = {}
         self.failed_facts: list[tuple[str, str | None]] = []
+        self.to_verify: list[Any] = []
+        self.verified_items: list[Any] = []
 
     def event(self, database: str, effects: tuple[Effect, ...], time: Timestamp) -> None:
         for effect in effects:
@@ -314,10 +319,10 @@ class Checker:
         return self.is_used
 
     def verification(self, database: str) -> Any:
-        return None
+        return self.to_verify.pop() if self.to_verify else None
 
     def verified(self, item: Any, reply: Any, now_s: float) -> None:
-        raise AssertionError("nothing was to be verified")
+        self.verified_items.append(item)
 
     def wanted_facts(self, database: str) -> Sequence[str]:
         return [name for name in self.wanted if name.startswith(f"{database}.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -380,3 +381,32 @@ class TestFacts:
         world.server.now_s = action.until_s
         world.turn()
         assert world.checker.known_facts == {"d.c": ([], [])}
+
+
+class TestVerification:
+    def test_hits_are_read_again_without_keeping_events_waiting(self) -> None:
+        world = watching("d")
+        items = [SimpleNamespace(command={"count": "c"}) for _ in range(20)]
+        world.checker.to_verify = list(items)
+        before = len(world.server.seen)
+        start_s = world.server.now_s
+        while len(world.checker.verified_items) < 10:
+            world.turn()
+        write = world.server.write("d")
+        world.run(2)
+        assert ("d", write.number) in world.checker.told
+        while len(world.checker.verified_items) < 20:
+            world.turn()
+        assert world.checker.verified_items == items[::-1]
+        assert names(world)[before : before + 4] == ["count", "getMore", "count", "getMore"]
+        assert world.server.now_s < start_s + 0.3
+
+    def test_read_that_fails_is_left_and_the_next_one_taken(self) -> None:
+        world = watching("d")
+        first, second = (SimpleNamespace(command={"count": "c"}) for _ in range(2))
+        world.checker.to_verify = [second, first]
+        refuse(world, "count", Failure("command", "no such thing", 59))
+        world.settle()
+        world.run(4)
+        assert world.checker.verified_items == [second]
+        assert world.state("d") == "trusted"
