@@ -45,7 +45,7 @@ def tables(uri: str, effort: Effort) -> Iterator[Table]:
     yield memory(ENTRIES)
 
 
-def _point(number: int) -> tuple[ReadOp, bytes]:
+def _point(_: int) -> tuple[ReadOp, bytes]:
     identity = ObjectId()
     op = ReadOp("find_one", NAMESPACE, {"_id": identity}, None, None, 0, -1)
     return op, bson.encode(document(identity))
@@ -108,17 +108,14 @@ def _weigh(make: Callable[[int], tuple[ReadOp, bytes]], entries: int, ids: int) 
     kept = Kept()
     for i in range(1_000):
         kept.keep_data(*make(-1 - i))
-    size = 0
+    size = len(make(0)[1])
     gc.collect()
     tracemalloc.start()
     try:
         counted_before = kept.cache.store.bytes
         before = tracemalloc.get_traced_memory()[0]
         for i in range(entries):
-            op, data = make(i)
-            size = len(data)
-            kept.keep_data(op, data)
-        del op, data
+            kept.keep_data(*make(i))
         gc.collect()
         traced = tracemalloc.get_traced_memory()[0] - before
         counted = kept.cache.store.bytes - counted_before

@@ -18,7 +18,7 @@ from qbmongo.core.store import Budget
 from qbmongo.core.trust import Facts
 from qbmongo.records import ReadOp
 
-__all__ = ["NAMESPACE", "Kept"]
+__all__ = ["NAMESPACE", "PRIMARY", "Kept", "update_of"]
 
 NAMESPACE = "shop.things"
 PRIMARY = Primary(("127.0.0.1", 27017), None)
