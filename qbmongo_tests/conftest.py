@@ -7,6 +7,7 @@ secantusd-py; --server-kind takes one of the last three. The header of a run say
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,6 +69,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts its background jobs with SIGINT ignored, and so would be what a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, reason in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: skipped on secantusd-py, as {reason}")
 

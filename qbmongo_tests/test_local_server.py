@@ -122,10 +122,8 @@ def test_a_server_that_never_listens_is_given_up_after_the_limit(tmp_path: Path)
 
 
 PROGRAM = """
-import signal, sys, time
+import sys, time
 from qbmongo.local_server import LocalServer, find_server
-# A shell starts its background jobs with this signal ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 with LocalServer(find_server(sys.argv[1])) as server:
     print(server.pid, server.folder, flush=True)
     time.sleep(600)
