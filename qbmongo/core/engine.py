@@ -4,31 +4,29 @@ The clients do the IO. A read: `Scope.hit` answers from memory, else `Scope.begi
 Ticket (send it), a Lead (send it, the answer may be kept and shared) or a Join (wait for somebody
 else's), and exactly one of `settle_read` / `fail_read` follows. A write: `begin_write`, then
 `settle_write` / `fail_write`. A fault of ours never fails the caller's call: it is counted, logged
-once, and the call goes to the driver; a fault in effect, stamp or settlement switches the cache off.
+once, and the call goes to the driver; one in effect, stamp or settlement switches the cache off.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-import bson
 from bson.codec_options import CodecOptions
 
-from ..records import Effect, ReadOp, WriteOp
+from ..records import ReadOp, WriteOp
 from ..settings import Settings
 from .cache import Cache, Fill
 from .effects import READ_COMMANDS
+from .fills import give_up, ids_of
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
 from .ledger import Ledger
 from .profile import Profile, ShapeStats, SlowRules
 from .store import Entry
-from .trust import Facts, facts_from
-from .values import canonical
-from .verify import Verification, Verifier, documents_of
+from .stream_sink import StreamSink
 
 __all__ = ["ALONE", "Engine", "Join", "Lead", "Scope", "Ticket"]
 
@@ -338,7 +336,7 @@ class Scope:
                 return cache.settle(lead.fill, lead.generation, data, ids, now_s)
         except Exception as error:
             engine.cache_fault("settle_read", error)
-            return _give_up(lead.fill)
+            return give_up(lead.fill)
 
     def fail_read(
         self, ticket: Ticket, now_s: float, *, elapsed_s: float | None = None
@@ -353,7 +351,7 @@ class Scope:
         return waiters
 
     def cancel_read(self, ticket: Ticket) -> tuple[Any, Lead] | None:
-        """The caller of a read was cancelled: a waiter, and the lead it takes over, if one waits."""
+        """The caller was cancelled: a waiter, and the lead it takes over, if one waits."""
         if type(ticket) is not Lead:
             return None
         engine = self.engine
@@ -409,34 +407,7 @@ class Scope:
             self.engine.fault("profile", error)
 
 
-def _give_up(fill: Fill) -> list[Any]:
-    """Closes a flight whose settlement failed; its waiters must not wait for ever."""
-    fill.open = False
-    waiters, fill.waiters = fill.waiters, []
-    return waiters
-
-
-def ids_of(fill: Fill, data: bytes) -> list[Hashable] | None:
-    """Canonical `_id`s of every document of an answer; None where it does not carry them.
-
-    Only a find's documents carry the `_id` they are computed from, and only where the projection
-    leaves it as it is.
-    """
-    op = fill.op
-    if op.kind not in ("find", "find_one"):
-        return None
-    projection = op.projection
-    if projection is not None and "_id" in projection:
-        kept = projection["_id"]
-        if isinstance(kept, (dict, str)) or not kept:
-            return None
-    try:
-        return [canonical(document["_id"]) for document in bson.decode_all(data, EXACT_CODEC)]
-    except (KeyError, TypeError):
-        return None
-
-
-class Engine:
+class Engine(StreamSink):
     """Everything qbmongo keeps for one client. Holds no client, so that it keeps none alive.
 
     lock: a threading.Lock, or a context manager that does nothing where one thread runs all.
@@ -456,11 +427,10 @@ class Engine:
         cache: Cache | None,
         mutable_ok: bool,
     ) -> None:
+        super().__init__(cache, lock)
         self.settings = settings
-        self.lock = lock
         self.find_place = find_place
         self.profile = profile
-        self.cache = cache
         self.ledger = Ledger()
         self.mutable_ok = mutable_ok
         self.get_entry: Callable[[Hashable], Entry | None] = (
@@ -469,12 +439,10 @@ class Engine:
         self.hits = 0
         self.misses = 0
         self.joins = 0
-        self.verifier = None if cache is None else Verifier(cache.is_kept)
         self.bypassed: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.dropped: deque[Any] = deque()
         self.want: Callable[[str], None] | None = None
-        self._said: set[str] = set()
         self._scopes: dict[tuple[str, str | None, str | None], Scope] = {}
 
     def scope(
@@ -581,99 +549,6 @@ class Engine:
             cache.close_unknown(closed.effects, now_s)
         else:
             cache.close(closed.effects)
-
-    # What the watcher tells (coherence.records.Sink)
-
-    def event(self, database: str, effects: tuple[Effect, ...], time: Any) -> None:
-        """Effects of a change-stream event, at its cluster time."""
-        cache = self.cache
-        if cache is not None:
-            with self.lock:
-                cache.event(database, effects, time.time << 32 | time.inc)
-
-    def lease(self, database: str, primary: Any, start_s: float) -> None:
-        """Everything up to start_s has been told to `event`."""
-        if self.cache is None or self.verifier is None:
-            return
-        with self.lock:
-            self.cache.lease(database, primary, start_s)
-            wrong = self.verifier.proved(database, start_s)
-        if wrong:
-            log.error(
-                "qbmongo: %d kept answers of %s differ from the server's, and no write explains it",
-                wrong,
-                database,
-            )
-
-    def lost(self, database: str | None, reason: str) -> None:
-        """The stream of a database (None: all) may have missed something."""
-        if self.cache is not None:
-            with self.lock:
-                self.cache.lost(database, reason)
-
-    def unavailable(self, database: str, reason: str) -> None:
-        """The database cannot be watched."""
-        if self.cache is not None:
-            with self.lock:
-                self.cache.lost(database, reason)
-        if reason not in self._said:
-            self._said.add(reason)
-            log.warning("qbmongo: %s is not cached: %s", database, reason)
-
-    def in_use(self, database: str) -> bool:
-        """Whether the database's cache was asked since this was asked last."""
-        if self.cache is None:
-            return False
-        trust = self.cache.trust(database)
-        used, trust.used = trust.used, False
-        return used
-
-    def wanted_facts(self, database: str) -> list[str]:
-        """Collections of a database whose facts (type, collation, indexes) are wanted."""
-        if self.cache is None:
-            return []
-        with self.lock:
-            return self.cache.wanted_facts(database)
-
-    def facts_stamp(self, namespace: str) -> Any:
-        """To be taken before facts are read, and given back with them."""
-        assert self.cache is not None
-        with self.lock:
-            return self.cache.facts_stamp(namespace)
-
-    def facts(
-        self,
-        namespace: str,
-        stamp: Any,
-        collections: Sequence[Mapping[str, Any]],
-        indexes: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """A namespace's documents of listCollections and listIndexes."""
-        assert self.cache is not None
-        known = facts_from(collections, indexes)
-        with self.lock:
-            self.cache.facts_read(namespace, stamp, known)
-
-    def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
-        """The facts could not be read: for good, with a reason, or (None) this time."""
-        assert self.cache is not None
-        known = None if reason is None else Facts(reason, simple=False)
-        with self.lock:
-            self.cache.facts_read(namespace, stamp, known)
-
-    def verification(self, database: str) -> Verification | None:
-        """A hit of the database that is to be read again now."""
-        if self.verifier is None:
-            return None
-        with self.lock:
-            return self.verifier.next(database)
-
-    def verified(self, item: Verification, reply: Mapping[str, Any], now_s: float) -> None:
-        """The server's reply to the second read, decoded without loss."""
-        documents = documents_of(reply)
-        if documents is not None and self.verifier is not None:
-            with self.lock:
-                self.verifier.answered(item, documents, now_s)
 
     def primary_changed(self) -> None:
         """The primary is another one, or the same in another term."""
