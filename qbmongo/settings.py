@@ -37,7 +37,8 @@ def _number(
             return
         allowed += ", or None"
     kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+    number: Any = value
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= number <= high:
         raise SettingsError(f"{part}.{name} is {value!r}; allowed is {allowed}")
 
 

@@ -156,7 +156,7 @@ class NamespaceIndex:
             held = self._by_id.get(identity)
             if held is None:
                 continue
-            for entry in held if type(held) is set else (held,):
+            for entry in held if isinstance(held, set) else (held,):
                 if self._inside(entry.group, effect, question):
                     affected.add(entry)
         for group in self._outside(effect, question):

@@ -109,7 +109,7 @@ def facts_from(
             first.add(keys[0][0])
         own = index.get("collation")
         complete = not (index.get("partialFilterExpression") or index.get("sparse"))
-        same = not own and simple or own == collation
+        same = (not own and simple) or own == collation
         if index.get("unique") and complete and same:
             unique.append(tuple(name for name, _ in keys))
     return Facts(refusal, simple, tuple(unique), frozenset(first))
