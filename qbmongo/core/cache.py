@@ -20,10 +20,10 @@ from bson.raw_bson import RawBSONDocument
 
 from ..records import Effect, Footprint, ReadOp
 from .footprints import cacheable, footprint_of, may_affect
+from .frozen import EXACT_CODEC
 from .index import NamespaceIndex
 from .store import Budget, Entry, Store
 from .trust import Facts, Trust
-from .frozen import EXACT_CODEC
 
 __all__ = ["Cache", "Fill", "Namespace"]
 
@@ -40,7 +40,19 @@ class Namespace:
     forgotten: every effect up to this number that is not in the log counts as touching.
     """
 
-    __slots__ = ("facts", "fills", "foreign", "forgotten", "index", "log", "name", "trust", "until_s", "untrusted", "wanted")
+    __slots__ = (
+        "facts",
+        "fills",
+        "foreign",
+        "forgotten",
+        "index",
+        "log",
+        "name",
+        "trust",
+        "until_s",
+        "untrusted",
+        "wanted",
+    )
 
     def __init__(self, name: str, trust: Trust, index: NamespaceIndex) -> None:
         self.name = name
@@ -57,16 +69,20 @@ class Namespace:
 
 
 class Fill:
-    """A read on its way whose answer may be kept, and shared with those who ask meanwhile (a flight).
+    """A read on its way whose answer may be kept, and given to those who ask meanwhile: a flight.
 
     generation: which sending is the current one; an older sending settles nothing.
+    started_s: no sending was before it. facts: what the footprint was made with.
     stamp: the sequence number at the sending. seen: the operation time it is sent after.
+    leased, epoch, primary: the trust at the sending.
+    checked, stale: what is known of later effects, for those who join.
     """
 
     __slots__ = (
         "address",
         "checked",
         "epoch",
+        "facts",
         "filter",
         "footprint",
         "generation",
@@ -74,22 +90,25 @@ class Fill:
         "leased",
         "max_bytes",
         "namespaces",
-        "open",
         "op",
+        "open",
         "primary",
         "seen",
         "shared",
         "stale",
         "stamp",
+        "started_s",
         "stats",
         "ttl_s",
         "waiters",
     )
 
-    def __init__(self, key: Hashable, op: ReadOp, footprint: Footprint) -> None:
+    def __init__(self, key: Hashable, op: ReadOp, footprint: Footprint, started_s: float) -> None:
         self.key = key
         self.op = op
         self.footprint = footprint
+        self.started_s = started_s
+        self.facts: tuple[Facts | None, ...] = ()
         self.filter: bytes | None = None
         self.generation = 0
         self.namespaces: tuple[Namespace, ...] = ()
@@ -100,6 +119,12 @@ class Fill:
         self.address: Any = None
         self.ttl_s: float | None = None
         self.max_bytes = 0
+        self.stamp = self.checked = 0
+        self.stale = False
+        self.epoch = 0
+        self.leased = False
+        self.primary: Any = None
+        self.seen = 0
 
 
 class Cache:
@@ -165,15 +190,17 @@ class Cache:
             and n.name.startswith(prefix)
         ]
 
-    def facts_stamp(self, name: str) -> tuple[int, int]:
+    def facts_stamp(self, name: str) -> tuple[int, int, Namespace]:
         """To be taken before a collection's facts are read, and given back with them."""
         namespace = self.namespace(name)
         namespace.fills += 1
-        return self.sequence, namespace.trust.epoch
+        return self.sequence, namespace.trust.epoch, namespace
 
-    def facts_read(self, name: str, stamp: tuple[int, int], facts: Facts | None) -> None:
+    def facts_read(self, name: str, stamp: tuple[int, int, Namespace], facts: Facts | None) -> None:
         """Facts were read (None: could not be). Kept only if nothing changed them meanwhile."""
-        namespace = self.namespace(name)
+        namespace = stamp[2]
+        if self._namespaces.get(name) is not namespace:
+            return
         changed = (
             facts is None
             or namespace.trust.epoch != stamp[1]
@@ -192,10 +219,13 @@ class Cache:
         fill = self._flights.get(key)
         if fill is None:
             return None
-        if not ttl and not (fill.leased and now_s < fill.namespaces[0].trust.lease_until_s):
-            return None
-        if not ttl and fill.namespaces[0].trust.epoch != fill.epoch:
-            return None
+        if ttl:
+            if fill.ttl_s is None or now_s >= fill.started_s + fill.ttl_s:
+                return None
+        else:
+            trust = fill.namespaces[0].trust
+            if not fill.leased or now_s >= trust.lease_until_s or trust.epoch != fill.epoch:
+                return None
         return None if self._touched_since(fill) else fill
 
     def begin(
@@ -242,10 +272,11 @@ class Cache:
             return "unknown_outcome"
         if not footprint.simple:
             footprint = _collated(footprint)
-        fill = Fill(key, op, footprint)
+        fill = Fill(key, op, footprint, now_s)
         if footprint.bound_ids is None and footprint.filter is not None:
             fill.filter = bson.encode(footprint.filter, codec_options=EXACT_CODEC)
         fill.namespaces = tuple(namespaces)
+        fill.facts = tuple(namespace.facts for namespace in namespaces)
         fill.ttl_s = ttl_s
         fill.max_bytes = max_bytes
         self._stamp(fill)
@@ -332,15 +363,16 @@ class Cache:
             return "primary"
         if fill.stamp < self._cleared:
             return "cleared"
-        for namespace in fill.namespaces:
+        for namespace, facts in zip(fill.namespaces, fill.facts, strict=True):
             if namespace.forgotten > fill.stamp:
                 return "forgotten"
-            if namespace.facts is None:
+            if namespace.facts is None or namespace.facts != facts:
                 return "facts"
             for number, effect, time in namespace.log:
-                if number > fill.stamp and not (time and fill.seen >= time):
-                    if namespace is not fill.namespaces[0] or may_affect(effect, footprint):
-                        return "overtaken"
+                if number <= fill.stamp or (time and fill.seen >= time):
+                    continue
+                if namespace is not fill.namespaces[0] or may_affect(effect, footprint):
+                    return "overtaken"
         if self._quarantine and not trust.trusted and self._quarantined(footprint, now_s):
             return "unknown_outcome"
         return None
@@ -352,6 +384,7 @@ class Cache:
         indexed = (ids or frozenset()) | (footprint.bound_ids or frozenset())
         equality = footprint.equality[1] if footprint.equality is not None else None
         life_s = self._max_age_s if fill.ttl_s is None else min(fill.ttl_s, self._max_age_s)
+        # Its age counts from the sending: the answer may have been on its way for long.
         entry = Entry(
             fill.key,
             data,
@@ -360,7 +393,7 @@ class Cache:
             equality,
             fill.filter,
             now_s,
-            now_s + life_s,
+            fill.started_s + life_s,
             fill.seen,
             fill.stats,
             _key_bytes(fill.key),
@@ -397,12 +430,15 @@ class Cache:
 
     def _ended(self, fill: Fill) -> list[Any]:
         fill.open = False
+        waiters, fill.waiters = fill.waiters, []
+        if self._namespaces.get(fill.op.namespace) is not fill.namespaces[0]:
+            # Begun before a fork, in the parent.
+            return waiters
         self.fills_open -= 1
         for namespace in fill.namespaces:
             self._fill_ended(namespace)
         if fill.shared and self._flights.get(fill.key) is fill:
             del self._flights[fill.key]
-        waiters, fill.waiters = fill.waiters, []
         return waiters
 
     @staticmethod
@@ -419,15 +455,16 @@ class Cache:
         if fill.stamp < self._cleared:
             fill.stale = True
             return True
-        for namespace in fill.namespaces:
-            if namespace.forgotten > fill.stamp or namespace.facts is None:
+        for namespace, facts in zip(fill.namespaces, fill.facts, strict=True):
+            if namespace.forgotten > fill.stamp or namespace.facts != facts:
                 fill.stale = True
                 return True
             for number, effect, time in namespace.log:
-                if number > fill.checked and not (time and fill.seen >= time):
-                    if namespace is not fill.namespaces[0] or may_affect(effect, fill.footprint):
-                        fill.stale = True
-                        return True
+                if number <= fill.checked or (time and fill.seen >= time):
+                    continue
+                if namespace is not fill.namespaces[0] or may_affect(effect, fill.footprint):
+                    fill.stale = True
+                    return True
         fill.checked = self.sequence
         return False
 
@@ -472,7 +509,7 @@ class Cache:
         if namespace.fills:
             namespace.log.append((self.sequence, effect, time))
             if len(namespace.log) > LOG_LIMIT:
-                namespace.forgotten = namespace.log.popleft()[0]
+                namespace.forgotten = max(namespace.forgotten, namespace.log.popleft()[0])
         if kind == "namespace":
             dropped = set(namespace.index.entries())
         else:
@@ -504,24 +541,27 @@ class Cache:
     def clear_database(self, database: str, cause: str) -> None:
         """Drops everything of one database; no fill under way there will be kept."""
         self.sequence += 1
+        for namespace in self._forget_database(database, cause):
+            namespace.forgotten = self.sequence
+
+    def _forget_database(self, database: str, cause: str) -> list[Namespace]:
         prefix = database + "."
-        for name, namespace in self._namespaces.items():
-            if name.startswith(prefix):
-                namespace.facts = None
-                namespace.forgotten = self.sequence
-                self._drop(set(namespace.index.entries()) | namespace.foreign, cause)
+        forgotten = [n for name, n in self._namespaces.items() if name.startswith(prefix)]
+        for namespace in forgotten:
+            namespace.facts = None
+            self._drop(set(namespace.index.entries()) | namespace.foreign, cause)
+        return forgotten
 
     def after_fork(self) -> None:
         """In the child of a fork: nothing kept, nothing trusted, no fill under way."""
-        self._flights.clear()
-        for namespace in self._namespaces.values():
-            namespace.fills = 0
-            namespace.log.clear()
-        self.fills_open = 0
         self._seen.clear()
         for trust in self._trusts.values():
             trust.lost("forked")
         self.clear("fork")
+        self._flights.clear()
+        # The parent's fills settle nothing here, and are not counted among those of the child.
+        self._namespaces = {}
+        self.fills_open = 0
 
     def switch_off(self, reason: str) -> None:
         """The cache is off for this client from now on (a fault of ours)."""
@@ -540,6 +580,9 @@ class Cache:
         trust = self.trust(database)
         if trust.trusted and trust.primary != primary:
             self.lost(database, "primary_changed")
+        if not trust.trusted:
+            # What a time to live has let in was not watched; nor was what namespaces are.
+            self._forget_database(database, "untrusted")
         trust.renewed(primary, start_s + self._lease_s)
 
     def lost(self, database: str | None, reason: str) -> None:
@@ -588,7 +631,11 @@ class Cache:
 def _filter_of(entry: Entry) -> Mapping[str, Any] | None:
     if entry.filter is None:
         return None
-    return bson.decode(entry.filter, codec_options=EXACT_CODEC)
+    return _decoded(entry.filter)
+
+
+def _decoded(data: Any) -> dict[str, Any]:
+    return bson.decode(data, codec_options=EXACT_CODEC)
 
 
 def _key_bytes(key: Any) -> int:
@@ -615,14 +662,14 @@ def _collated(footprint: Footprint) -> Footprint:
 def _private(effect: Effect, facts: Facts | None) -> Effect:
     """An own effect as it may be kept: documents decoded, ids that a collation blurs made "any"."""
     ids = effect.ids
-    if ids is not None and facts is not None and not facts.simple:
-        if effect.kind != "insert" and any(_has_string(form) for form in ids):
-            ids = None
+    blurs = facts is not None and not facts.simple and effect.kind != "insert"
+    if blurs and ids is not None and any(_has_string(form) for form in ids):
+        ids = None
     documents = effect.documents
     if documents is not None:
         documents = tuple(
-            bson.decode(d.raw, codec_options=EXACT_CODEC) if isinstance(d, RawBSONDocument) else d
-            for d in documents
+            _decoded(document.raw) if isinstance(document, RawBSONDocument) else document
+            for document in documents
         )
     if ids is effect.ids and documents is effect.documents:
         return effect
