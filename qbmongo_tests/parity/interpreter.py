@@ -6,15 +6,15 @@ import inspect
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import bson.objectid
-import motor.core
 import pymongo
 import pytest
 from bson import SON, ObjectId
-from pymongo import client_session_shared
 
 from qbmongo_tests.parity.drivers import Driver, settled
 from qbmongo_tests.parity.operations import (
@@ -29,6 +29,14 @@ from qbmongo_tests.parity.operations import (
 from qbmongo_tests.parity.programs import OPTIONS
 from qbmongo_tests.parity.values import Document
 
+_RETRY_LIMIT = "_WITH_TRANSACTION_RETRY_TIME_LIMIT"
+_SESSION_MODULES = (
+    "motor.core",
+    "pymongo.client_session_shared",
+    "pymongo.synchronous.client_session",
+    "pymongo.asynchronous.client_session",
+)
+
 
 @contextmanager
 def reproducible() -> Any:
@@ -41,8 +49,11 @@ def reproducible() -> Any:
         patch.setattr(ObjectId, "_random", lambda: bytes(5))
         patch.setattr(ObjectId, "_inc", 0)
         patch.setattr(bson.objectid, "time", SimpleNamespace(time=lambda: 0))
-        patch.setattr(client_session_shared, "_WITH_TRANSACTION_RETRY_TIME_LIMIT", 0)
-        patch.setattr(motor.core, "_WITH_TRANSACTION_RETRY_TIME_LIMIT", 0)
+        for name in _SESSION_MODULES:
+            if find_spec(name) is not None:
+                module = import_module(name)
+                if hasattr(module, _RETRY_LIMIT):
+                    patch.setattr(module, _RETRY_LIMIT, 0)
         yield
 
 
