@@ -107,7 +107,7 @@ class Limits:
     lease_s: float = 2.0
     max_events_per_s: int = 5000
     await_s: float = 0.1
-    pace_s: float = 0.01
+    pace_s: float = 0.02
     idle_after_s: float = 10.0
     forget_after_s: float = 600.0
     forbidden_retry_s: float = 600.0
