@@ -11,17 +11,17 @@ Invariants (DESIGN section 2, contracts 1 and 2):
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import bson
-from bson.raw_bson import RawBSONDocument
 
 from ..records import Effect, Footprint, ReadOp
+from .fills import Fill, Namespace
 from .footprints import cacheable, footprint_of, may_affect
 from .frozen import EXACT_CODEC
 from .index import NamespaceIndex
+from .kept_forms import collated, filter_of, key_bytes, private_effect
 from .store import Budget, Entry, Store
 from .trust import Facts, Trust
 
@@ -29,102 +29,6 @@ __all__ = ["Cache", "Fill", "Namespace"]
 
 LOG_LIMIT = 1024
 MAX_OPEN_FILLS = 10_000
-
-
-class Namespace:
-    """One collection, as the cache knows it.
-
-    log: effects closed while fills were open, as (number, effect, event time or 0).
-    wanted, untrusted: its facts are wanted; also where no stream can be trusted.
-    until_s: without a trusted stream, until when its facts are believed.
-    forgotten: every effect up to this number that is not in the log counts as touching.
-    """
-
-    __slots__ = (
-        "facts",
-        "fills",
-        "foreign",
-        "forgotten",
-        "index",
-        "log",
-        "name",
-        "trust",
-        "until_s",
-        "untrusted",
-        "wanted",
-    )
-
-    def __init__(self, name: str, trust: Trust, index: NamespaceIndex) -> None:
-        self.name = name
-        self.trust = trust
-        self.index = index
-        self.facts: Facts | None = None
-        self.wanted = False
-        self.untrusted = False
-        self.until_s: float | None = None
-        self.fills = 0
-        self.foreign: set[Entry] = set()
-        self.log: deque[tuple[int, Effect, int]] = deque()
-        self.forgotten = 0
-
-
-class Fill:
-    """A read on its way whose answer may be kept, and given to those who ask meanwhile: a flight.
-
-    generation: which sending is the current one; an older sending settles nothing.
-    started_s: no sending was before it. facts: what the footprint was made with.
-    stamp: the sequence number at the sending. seen: the operation time it is sent after.
-    leased, epoch, primary: the trust at the sending.
-    checked, stale: what is known of later effects, for those who join.
-    """
-
-    __slots__ = (
-        "address",
-        "checked",
-        "epoch",
-        "facts",
-        "filter",
-        "footprint",
-        "generation",
-        "key",
-        "leased",
-        "max_bytes",
-        "namespaces",
-        "op",
-        "open",
-        "primary",
-        "seen",
-        "shared",
-        "stale",
-        "stamp",
-        "started_s",
-        "stats",
-        "ttl_s",
-        "waiters",
-    )
-
-    def __init__(self, key: Hashable, op: ReadOp, footprint: Footprint, started_s: float) -> None:
-        self.key = key
-        self.op = op
-        self.footprint = footprint
-        self.started_s = started_s
-        self.facts: tuple[Facts | None, ...] = ()
-        self.filter: bytes | None = None
-        self.generation = 0
-        self.namespaces: tuple[Namespace, ...] = ()
-        self.waiters: list[Any] = []
-        self.shared = False
-        self.open = False
-        self.stats: Any = None
-        self.address: Any = None
-        self.ttl_s: float | None = None
-        self.max_bytes = 0
-        self.stamp = self.checked = 0
-        self.stale = False
-        self.epoch = 0
-        self.leased = False
-        self.primary: Any = None
-        self.seen = 0
 
 
 class Cache:
@@ -174,7 +78,7 @@ class Cache:
         namespace = self._namespaces.get(name)
         if namespace is None:
             trust = self.trust(name.partition(".")[0])
-            namespace = Namespace(name, trust, NamespaceIndex(_filter_of))
+            namespace = Namespace(name, trust, NamespaceIndex(filter_of))
             self._namespaces[name] = namespace
         return namespace
 
@@ -271,7 +175,7 @@ class Cache:
         if self._quarantine and not trust.trusted and self._quarantined(footprint, now_s):
             return "unknown_outcome"
         if not footprint.simple:
-            footprint = _collated(footprint)
+            footprint = collated(footprint)
         fill = Fill(key, op, footprint, now_s)
         if footprint.bound_ids is None and footprint.filter is not None:
             fill.filter = bson.encode(footprint.filter, codec_options=EXACT_CODEC)
@@ -396,7 +300,7 @@ class Cache:
             fill.started_s + life_s,
             fill.seen,
             fill.stats,
-            _key_bytes(fill.key),
+            key_bytes(fill.key),
         )
         if not self.store.put(entry):
             self.refused["too_large"] += 1
@@ -505,7 +409,7 @@ class Cache:
             namespace.facts = None
             time = 0
         elif not time:
-            effect = _private(effect, namespace.facts)
+            effect = private_effect(effect, namespace.facts)
         if namespace.fills:
             namespace.log.append((self.sequence, effect, time))
             if len(namespace.log) > LOG_LIMIT:
@@ -533,7 +437,7 @@ class Cache:
         self._cleared = self.sequence
         for namespace in self._namespaces.values():
             namespace.facts = None
-            namespace.index = NamespaceIndex(_filter_of)
+            namespace.index = NamespaceIndex(filter_of)
             namespace.foreign.clear()
         self._foreign.clear()
         self.invalidated[cause] += self.store.clear()
@@ -626,51 +530,3 @@ class Cache:
         namespace.index.discard(entry)
         for other in self._foreign.pop(entry, ()):
             other.foreign.discard(entry)
-
-
-def _filter_of(entry: Entry) -> Mapping[str, Any] | None:
-    if entry.filter is None:
-        return None
-    return _decoded(entry.filter)
-
-
-def _decoded(data: Any) -> dict[str, Any]:
-    return bson.decode(data, codec_options=EXACT_CODEC)
-
-
-def _key_bytes(key: Any) -> int:
-    return sum(len(part) for part in key if isinstance(part, bytes)) if type(key) is tuple else 0
-
-
-def _has_string(form: Any) -> bool:
-    if isinstance(form, str):
-        return True
-    return isinstance(form, tuple) and any(_has_string(part) for part in form)
-
-
-def _collated(footprint: Footprint) -> Footprint:
-    """Under a collation a string in an `_id` may stand for other strings: not confined to it."""
-    bound = footprint.bound_ids
-    if bound is not None and any(_has_string(form) for form in bound):
-        footprint = replace(footprint, bound_ids=None)
-    equality = footprint.equality
-    if equality is not None and _has_string(equality[1]):
-        footprint = replace(footprint, equality=None)
-    return footprint
-
-
-def _private(effect: Effect, facts: Facts | None) -> Effect:
-    """An own effect as it may be kept: documents decoded, ids that a collation blurs made "any"."""
-    ids = effect.ids
-    blurs = facts is not None and not facts.simple and effect.kind != "insert"
-    if blurs and ids is not None and any(_has_string(form) for form in ids):
-        ids = None
-    documents = effect.documents
-    if documents is not None:
-        documents = tuple(
-            _decoded(document.raw) if isinstance(document, RawBSONDocument) else document
-            for document in documents
-        )
-    if ids is effect.ids and documents is effect.documents:
-        return effect
-    return replace(effect, ids=ids, documents=documents)

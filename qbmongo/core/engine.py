@@ -18,9 +18,9 @@ from bson.codec_options import CodecOptions
 
 from ..records import ReadOp, WriteOp
 from ..settings import Settings
-from .cache import Cache, Fill
+from .cache import Cache
 from .effects import READ_COMMANDS
-from .fills import give_up, ids_of
+from .fills import Fill, give_up, ids_of
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
 from .ledger import Ledger

@@ -1,17 +1,117 @@
-"""What an answer that may be kept says of the documents it was computed from."""
+"""Collections as the cache knows them, and reads on their way whose answers may be kept."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable
 from typing import Any
 
 import bson
 
-from .cache import Fill
+from ..records import Effect, Footprint, ReadOp
 from .frozen import EXACT_CODEC
+from .index import NamespaceIndex
+from .store import Entry
+from .trust import Facts, Trust
 from .values import canonical
 
-__all__ = ["give_up", "ids_of"]
+__all__ = ["Fill", "Namespace", "give_up", "ids_of"]
+
+
+class Namespace:
+    """One collection, as the cache knows it.
+
+    log: effects closed while fills were open, as (number, effect, event time or 0).
+    wanted, untrusted: its facts are wanted; also where no stream can be trusted.
+    until_s: without a trusted stream, until when its facts are believed.
+    forgotten: every effect up to this number that is not in the log counts as touching.
+    """
+
+    __slots__ = (
+        "facts",
+        "fills",
+        "foreign",
+        "forgotten",
+        "index",
+        "log",
+        "name",
+        "trust",
+        "until_s",
+        "untrusted",
+        "wanted",
+    )
+
+    def __init__(self, name: str, trust: Trust, index: NamespaceIndex) -> None:
+        self.name = name
+        self.trust = trust
+        self.index = index
+        self.facts: Facts | None = None
+        self.wanted = False
+        self.untrusted = False
+        self.until_s: float | None = None
+        self.fills = 0
+        self.foreign: set[Entry] = set()
+        self.log: deque[tuple[int, Effect, int]] = deque()
+        self.forgotten = 0
+
+
+class Fill:
+    """A read on its way whose answer may be kept, and given to those who ask meanwhile: a flight.
+
+    generation: which sending is the current one; an older sending settles nothing.
+    started_s: no sending was before it. facts: what the footprint was made with.
+    stamp: the sequence number at the sending. seen: the operation time it is sent after.
+    leased, epoch, primary: the trust at the sending.
+    checked, stale: what is known of later effects, for those who join.
+    """
+
+    __slots__ = (
+        "address",
+        "checked",
+        "epoch",
+        "facts",
+        "filter",
+        "footprint",
+        "generation",
+        "key",
+        "leased",
+        "max_bytes",
+        "namespaces",
+        "op",
+        "open",
+        "primary",
+        "seen",
+        "shared",
+        "stale",
+        "stamp",
+        "started_s",
+        "stats",
+        "ttl_s",
+        "waiters",
+    )
+
+    def __init__(self, key: Hashable, op: ReadOp, footprint: Footprint, started_s: float) -> None:
+        self.key = key
+        self.op = op
+        self.footprint = footprint
+        self.started_s = started_s
+        self.facts: tuple[Facts | None, ...] = ()
+        self.filter: bytes | None = None
+        self.generation = 0
+        self.namespaces: tuple[Namespace, ...] = ()
+        self.waiters: list[Any] = []
+        self.shared = False
+        self.open = False
+        self.stats: Any = None
+        self.address: Any = None
+        self.ttl_s: float | None = None
+        self.max_bytes = 0
+        self.stamp = self.checked = 0
+        self.stale = False
+        self.epoch = 0
+        self.leased = False
+        self.primary: Any = None
+        self.seen = 0
 
 
 def give_up(fill: Fill) -> list[Any]:

@@ -1,0 +1,65 @@
+"""Footprints, effects and filters in the form in which the cache keeps and compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from ..records import Effect, Footprint
+from .frozen import EXACT_CODEC
+from .store import Entry
+from .trust import Facts
+
+__all__ = ["collated", "filter_of", "key_bytes", "private_effect"]
+
+
+def filter_of(entry: Entry) -> Mapping[str, Any] | None:
+    if entry.filter is None:
+        return None
+    return _decoded(entry.filter)
+
+
+def _decoded(data: Any) -> dict[str, Any]:
+    return bson.decode(data, codec_options=EXACT_CODEC)
+
+
+def key_bytes(key: Any) -> int:
+    return sum(len(part) for part in key if isinstance(part, bytes)) if type(key) is tuple else 0
+
+
+def _has_string(form: Any) -> bool:
+    if isinstance(form, str):
+        return True
+    return isinstance(form, tuple) and any(_has_string(part) for part in form)
+
+
+def collated(footprint: Footprint) -> Footprint:
+    """Under a collation a string in an `_id` may stand for other strings: not confined to it."""
+    bound = footprint.bound_ids
+    if bound is not None and any(_has_string(form) for form in bound):
+        footprint = replace(footprint, bound_ids=None)
+    equality = footprint.equality
+    if equality is not None and _has_string(equality[1]):
+        footprint = replace(footprint, equality=None)
+    return footprint
+
+
+def private_effect(effect: Effect, facts: Facts | None) -> Effect:
+    """An own effect as it may be kept: documents decoded, ids that a collation blurs made "any"."""
+    ids = effect.ids
+    blurs = facts is not None and not facts.simple and effect.kind != "insert"
+    if blurs and ids is not None and any(_has_string(form) for form in ids):
+        ids = None
+    documents = effect.documents
+    if documents is not None:
+        documents = tuple(
+            _decoded(document.raw) if isinstance(document, RawBSONDocument) else document
+            for document in documents
+        )
+    if ids is effect.ids and documents is effect.documents:
+        return effect
+    return replace(effect, ids=ids, documents=documents)
