@@ -42,6 +42,7 @@ _NUMBERED = re.compile(
     r"|\$clusterTime.*?operationTime[^T]*Timestamp\(\d+, \d+\)"
     # Up to PyMongo 4.13 a document that cannot be encoded is shown with its whole command.
     r"|'lsid': \{'id': Binary\(.*?, 4\)\}|'\$clusterTime': \{.*?\}\}|'txnNumber': (Int64\()?\d+"
+    r"|'operationTime': Timestamp\(\d+, \d+\)"
 )
 
 
