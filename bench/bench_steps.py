@@ -8,9 +8,12 @@ and its arguments. "Least" is the quickest round's CPU time, which a busy machin
 from __future__ import annotations
 
 import asyncio
+import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import bson
@@ -19,7 +22,7 @@ from pymongo.cursor import Cursor as DriverCursor
 from pymongo.results import UpdateResult
 from rich.console import Console
 
-from bench.interleaved import Arm, Effort, Table, measure, number, show
+from bench.interleaved import Arm, Budget, Effort, Table, measure, number, show
 from bench.kept import NAMESPACE, PRIMARY, Kept, update_of
 from bench.subjects import document, filled, opened
 from qbmongo import Settings
@@ -32,6 +35,8 @@ from qbmongo.core.engine import Lead
 from qbmongo.core.footprints import footprint_of
 from qbmongo.core.frozen import EXACT_CODEC, frozen
 from qbmongo.core.keys import key_of
+from qbmongo.core.profile import Profile
+from qbmongo.profiles import sketch_scale
 from qbmongo.records import ReadOp
 
 _EMPTY = "an empty call"
@@ -55,6 +60,7 @@ def tables(uri: str, effort: Effort) -> Iterator[Table]:
         yield _table("a find hit of 20, step by step", block_steps(things), effort, hits)
         yield _table("a find_one miss by _id, step by step", miss_steps(things), effort)
         yield _table("a write by _id, step by step", write_steps(things), effort)
+        yield _profile(effort)
 
 
 def _table(
@@ -213,6 +219,42 @@ def write_steps(things: Any) -> Steps:
         "the method: profile alone (asyncio)": observed_async,
         "the engine, told of the command and its reply": lambda: kept.write("update", command),
     }
+
+
+def _profile(effort: Effort) -> Table:
+    """One call's record in the profile, for a known shape and for a new one."""
+    profile = Profile(
+        sketch_scale(),
+        threading.Lock(),
+        0.0,
+        slow_ms=100,
+        log_every_s=10,
+        max_shapes=10_000_000,
+        samples=8,
+        place_every=100,
+    )
+    numbers = itertools.count()
+    known = ReadOp("find_one", NAMESPACE, _FILTER, None, None, 0, -1)
+
+    def record(op: ReadOp) -> None:
+        stats = profile.read_stats(op)
+        if stats.place_due:
+            stats.note_place("app.py:1")
+        stats.record(0.000_4, 1, 150, 0, 5.0)
+
+    def record_new() -> None:
+        record(ReadOp("find_one", NAMESPACE, {f"field{next(numbers)}": 5}, None, None, 0, -1))
+
+    steps: Steps = {"a known shape": lambda: record(known), "a new shape": record_new}
+    table = _table("a record in the profile", steps, effort)
+    limits = {"a known shape": 1.5, "a new shape": 6.0}
+    return replace(
+        table,
+        budgets=tuple(
+            Budget(f"profile, {name}, CPU", limits[name], float(cpu_us), "us")
+            for name, cpu_us, _ in table.rows
+        ),
+    )
 
 
 def test_steps(server_uri: str, capsys: Any) -> None:

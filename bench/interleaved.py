@@ -303,8 +303,8 @@ def compared(
 ) -> Table:
     """A table of arms beside the reference, which is the first of them.
 
-    CPU us: of the calling thread (Motor: of the process); process us: of all threads. The last two
-    columns: multiples of the reference's wall time, and how many times faster that is.
+    CPU us: of the calling thread (Motor: of the process), with its least; process us: of all
+    threads. The last two: multiples of the reference's wall time, and how many times faster.
     """
     rows = []
     base = measured[reference]
@@ -317,10 +317,20 @@ def compared(
                 number(arm.wall.median),
                 str(arm.wall),
                 number(arm.cpu.median),
+                number(min(arm.cpu_us)),
                 number(arm.process.median),
                 f"{ratio:.3f}" if ratio < 10 else number(ratio),
                 f"{number(faster)}x",
             )
         )
-    columns = ("arm", "us", "quartiles", "CPU us", "process us", f"/ {reference}", "faster")
+    columns = (
+        "arm",
+        "us",
+        "quartiles",
+        "CPU us",
+        "least",
+        "process us",
+        f"/ {reference}",
+        "faster",
+    )
     return Table(title, columns, rows, note, budgets)

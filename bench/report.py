@@ -30,7 +30,16 @@ from rich.console import Console
 from bench.interleaved import Effort, Table, budgets_markdown, show
 from qbmongo.local_server import LocalServer
 
-MODULES = ("hits", "steps", "misses", "passthrough", "invalidation", "memory", "import")
+MODULES = (
+    "hits",
+    "steps",
+    "misses",
+    "passthrough",
+    "invalidation",
+    "memory",
+    "import",
+    "watcher",
+)
 
 
 @contextmanager
