@@ -32,6 +32,7 @@ __all__ = [
     "count_op",
     "cursor_bypass",
     "cursor_op",
+    "distinct_filter",
     "distinct_op",
     "place_of_call",
     "read_variant",
@@ -152,6 +153,14 @@ def count_op(scope: Scope, filter: Any, options: Mapping[str, Any]) -> ReadOp | 
     if scope.concern is not None:
         rest["readConcern"] = scope.concern
     return ReadOp("count_documents", scope.namespace, filter, None, None, skip, limit, _plain(rest))
+
+
+def distinct_filter(filter: Any, options: dict[str, Any]) -> Any:
+    """The filter of a distinct, which may also come as the command's own field "query"; taken out
+    of the options then."""
+    if filter is None and isinstance(options.get("query"), Mapping):
+        return options.pop("query")
+    return filter
 
 
 def distinct_op(scope: Scope, key: Any, filter: Any, options: Mapping[str, Any]) -> ReadOp | None:

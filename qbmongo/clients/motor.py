@@ -190,6 +190,17 @@ def _observed_write(kind: WriteKind) -> Any:
     return method
 
 
+class _Asking:
+    """A cursor, as far as the driver's own method looks, that asks the program's collection."""
+
+    def __init__(self, delegate: Any, collection: Any) -> None:
+        self._delegate = delegate
+        self._collection = collection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._delegate, name)
+
+
 class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):  # type: ignore[type-arg]
     """A cursor whose answer may come from memory, and is observed."""
 
@@ -214,10 +225,9 @@ class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):  # type: ignore[type-arg]
 
         @functools.wraps(driver.AsyncIOMotorCursor.distinct)
         def distinct(self, key):
-            delegate = self.delegate
-            if delegate._qb is None:
+            if self.delegate._qb is None:
                 return super().distinct(key)
-            return executor.run_on_executor(self.get_io_loop(), delegate.distinct, key)
+            return Cursor.distinct(_Asking(self.delegate, self.collection), key)
 
         @functools.wraps(driver.AsyncIOMotorCursor.to_list)
         def to_list(self, length=None):
@@ -433,6 +443,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
 
         @functools.wraps(driver.AsyncIOMotorCollection.distinct)
         def distinct(self, key, filter=None, session=None, comment=None, hint=None, **kwargs):
+            filter = arguments.distinct_filter(filter, kwargs)
             scope = self._qb
             if scope is None or not scope.active:
                 return super().distinct(key, filter, session, comment, hint, **kwargs)

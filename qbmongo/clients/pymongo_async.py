@@ -257,6 +257,8 @@ class AsyncCollection(_Driver[_DocumentType]):
 
         @functools.wraps(_Driver.distinct)
         async def distinct(self, key, filter=None, session=None, comment=None, hint=None, **kwargs):
+            filter = arguments.distinct_filter(filter, kwargs)
+
             def call(target, filter=filter):
                 return _Driver.distinct(target, key, filter, session, comment, hint, **kwargs)
 

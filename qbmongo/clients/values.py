@@ -52,6 +52,12 @@ def _decoders(codec: CodecOptions[Any]) -> str | None:
     return "codec" if lossy else None
 
 
+def _unclear(scope: Scope) -> None:
+    """Arguments that only the driver can judge: the call is the driver's own."""
+    if scope.cache is not None:
+        scope.engine.bypassed["arguments"] += 1
+
+
 class ValueRead:
     """One count_documents, estimated_document_count or distinct.
 
@@ -82,6 +88,7 @@ class ValueRead:
         try:
             op = arguments.count_op(scope, filter, {**kwargs, "comment": comment})
             if op is None:
+                _unclear(scope)
                 return None
             return cls(scope, op, codec, codec, _decoders(codec) or _hinted(kwargs))
         except Exception as error:
@@ -112,6 +119,7 @@ class ValueRead:
             options = {**kwargs, "comment": comment, "hint": hint}
             op = arguments.distinct_op(scope, key, filter, options)
             if op is None:
+                _unclear(scope)
                 return None
             exact = codec.with_options(
                 document_class=RawBSONDocument,
@@ -193,6 +201,8 @@ class Aggregation:
             self._reason = _hinted(kwargs) or ("let" if let is not None else None)
             options = {**kwargs, "let": let, "comment": comment}
             self.op = arguments.aggregate_op(scope, pipeline, options)
+            if self.op is None:
+                _unclear(scope)
         except Exception as error:
             scope.engine.fault("arguments", error)
 

@@ -34,6 +34,8 @@ _OPTIONS = frozenset(
         "maxTimeMS",
         "min",
         "noCursorTimeout",
+        # Only levels that collection objects may be cached with come here.
+        "readConcern",
     }
 )
 _OPTION_REASONS = {

@@ -18,6 +18,7 @@ from pymongo.monitoring import (
 
 import qbmongo
 from qbmongo import CacheSettings, Settings
+from qbmongo_tests.faults import FaultProxy
 from qbmongo_tests.parity.drivers import DRIVERS, Driver, resolved, settled
 
 __all__ = ["CACHED", "Site", "Wire", "ready", "resolved", "together"]
@@ -67,6 +68,7 @@ class Site:
         self.uri = uri
         self.database = database
         self._clients: list[Any] = []
+        self._proxy: FaultProxy | None = None
 
     @property
     def is_async(self) -> bool:
@@ -99,6 +101,13 @@ class Site:
         self._clients.append(client)
         return client
 
+    @property
+    def proxy(self) -> FaultProxy:
+        """A proxy of this test's own before the server, stopped after the clients are closed."""
+        if self._proxy is None:
+            self._proxy = FaultProxy(self.uri).start()
+        return self._proxy
+
     def cached(self, *collections: str, **options: Any) -> tuple[Any, Wire]:
         """A client whose reads of these collections can be kept, and what it sends from now on."""
         wire = Wire()
@@ -109,9 +118,13 @@ class Site:
         return client, wire
 
     def close(self) -> None:
+        if self._proxy is not None:
+            self._proxy.clear()
         for client in reversed(self._clients):
             self.run(settled(client.close))
         self.driver.stop()
+        if self._proxy is not None:
+            self._proxy.stop()
 
 
 async def ready(client: Any, database: str, *collections: str) -> None:
