@@ -1,0 +1,266 @@
+"""Concurrent identical misses share one command; who is cancelled or fails harms nobody else.
+
+The proxy holds the command until all have asked. In threads and tasks alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pymongo.errors import AutoReconnect
+
+from qbmongo_tests.clients.sites import Site, Wire, resolved
+from qbmongo_tests.faults import CloseBefore
+
+COUNT = 8
+
+
+def filled(site: Site, **options: Any) -> tuple[Any, Wire]:
+    """A client behind the proxy whose reads of c, of ten documents, can be kept."""
+    plain = site.plain()
+
+    async def fill() -> None:
+        await resolved(plain[site.database].c.insert_many([{"_id": n, "a": 1} for n in range(10)]))
+
+    site.run(fill())
+    return site.cached("c", uri=site.proxy.uri, **options)
+
+
+async def all_of(cursor: Any) -> Any:
+    cursor = await cursor if inspect.iscoroutine(cursor) else cursor
+    return await resolved(cursor.to_list(None))
+
+
+READS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "find_one": ("find", lambda c: c.find_one({"_id": 1})),
+    "to_list": ("find", lambda c: all_of(c.find({"a": 1}).sort("_id", 1))),
+    "to_list in batches": ("find", lambda c: all_of(c.find({"a": 1}).sort("_id", 1).batch_size(3))),
+    "count_documents": ("aggregate", lambda c: c.count_documents({"a": 1})),
+    "distinct": ("distinct", lambda c: c.distinct("_id")),
+    "aggregate": ("aggregate", lambda c: all_of(c.aggregate([{"$match": {"a": 1}}]))),
+}
+
+
+class Callers:
+    """Calls at the same time: threads for the sync driver, tasks on the running loop otherwise."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.tasks: list[Any] = []
+        self._results: list[Any] = []
+
+    def start(self, call: Callable[[], Any]) -> None:
+        site = self.site
+        if site.is_async:
+            self.tasks.append(asyncio.ensure_future(_awaited(call)))
+            return
+        position = len(self._results)
+        self._results.append(None)
+
+        def work() -> None:
+            try:
+                value = call()
+                self._results[position] = site.run(value) if inspect.iscoroutine(value) else value
+            except BaseException as error:
+                self._results[position] = error
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        self.tasks.append(thread)
+
+    async def results(self) -> list[Any]:
+        if self.site.is_async:
+            return list(await asyncio.gather(*self.tasks, return_exceptions=True))
+        for thread in self.tasks:
+            thread.join(60)
+        return self._results
+
+
+async def _awaited(call: Callable[[], Any]) -> Any:
+    return await call()
+
+
+async def until(condition: Callable[[], bool], site: Site) -> None:
+    """Returns when a condition holds that another thread or task brings about."""
+    turned = threading.Event()
+    for _ in range(20_000):
+        if condition():
+            return
+        if site.is_async:
+            await asyncio.sleep(0.001)
+        else:
+            turned.wait(0.001)
+    raise TimeoutError("the condition did not come about")
+
+
+def waiting(client: Any) -> int:
+    """How many wait for somebody else's flight."""
+    flights = client._qb.engine.cache._flights
+    return sum(len(fill.waiters) for fill in list(flights.values()))
+
+
+@pytest.mark.parametrize("name", READS)
+def test_concurrent_identical_misses_send_one_command(site: Site, name: str) -> None:
+    command, read = READS[name]
+    client, wire = filled(site)
+    collection = client[site.database].c
+
+    async def work() -> None:
+        gate = site.proxy.hold(command, when=ours)
+        callers = Callers(site)
+        callers.start(lambda: read(collection))
+        await (gate.reached() if site.is_async else just(gate.wait()))
+        for _ in range(COUNT - 1):
+            callers.start(lambda: read(collection))
+        await until(lambda: waiting(client) == COUNT - 1, site)
+        gate.release()
+        results = await callers.results()
+        assert [r for r in results if isinstance(r, BaseException)] == []
+        assert all(result == results[0] for result in results)
+        assert wire.counts[command] == 1
+        assert client.qb.stats().cache.joins == COUNT - 1
+        if isinstance(results[0], (dict, list)):
+            assert len({id(result) for result in results}) == COUNT
+
+    site.run(work())
+
+
+async def just(value: Any) -> Any:
+    return value
+
+
+def ours(command: Any) -> bool:
+    """Whether a command is about the tests' collection: the watcher sends some, too."""
+    document = command.document()
+    return bool(document[command.name] == "c")
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_failed_leaders_joiners_each_make_their_own_call(site: Site, name: str) -> None:
+    command, read = READS[name]
+    client, wire = filled(site, retryReads=False)
+    collection = client[site.database].c
+
+    async def work() -> None:
+        gate = site.proxy.hold(command, when=ours)
+        callers = Callers(site)
+        callers.start(lambda: read(collection))
+        await (gate.reached() if site.is_async else just(gate.wait()))
+        for _ in range(3):
+            callers.start(lambda: read(collection))
+        await until(lambda: waiting(client) == 3, site)
+        site.proxy.close_connections()
+        leader, *others = await callers.results()
+        gate.release()
+        assert isinstance(leader, AutoReconnect)
+        assert [r for r in others if isinstance(r, BaseException)] == []
+        assert all(result == others[0] for result in others)
+        assert wire.counts[command] == 1 + 3
+        assert client._qb.engine.cache.fills_open == 0
+
+    site.run(work())
+
+
+@pytest.fixture(params=["async", "motor"])
+def cancellable(
+    request: pytest.FixtureRequest, server_uri: str, database_name: str
+) -> Iterator[Site]:
+    """A site of a driver whose calls can be cancelled."""
+    place = Site(request.param, server_uri, database_name)
+    yield place
+    place.close()
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_cancelled_leader_hands_over_to_one_joiner(cancellable: Site, name: str) -> None:
+    site = cancellable
+    command, read = READS[name]
+    client, wire = filled(site)
+    collection = client[site.database].c
+
+    async def work() -> None:
+        gate = site.proxy.hold(command, when=ours)
+        leader = asyncio.ensure_future(_awaited(lambda: read(collection)))
+        await gate.reached()
+        joiners = [asyncio.ensure_future(_awaited(lambda: read(collection))) for _ in range(3)]
+        await until(lambda: waiting(client) == 3, site)
+        leader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leader
+        # Motor's aggregation goes on by itself when its to_list is cancelled.
+        goes_on = site.name == "motor" and name == "aggregate"
+        if goes_on:
+            gate.release()
+        # The heir sends the read again, past the gate; nobody else does.
+        results = await asyncio.gather(*joiners)
+        gate.release()
+        assert all(result == results[0] for result in results)
+        assert wire.counts[command] == (1 if goes_on else 2)
+        assert client._qb.engine.cache.fills_open == 0
+
+    site.run(work())
+
+
+def test_a_cancelled_joiner_disturbs_nobody(cancellable: Site) -> None:
+    site = cancellable
+    client, _ = filled(site)
+    collection = client[site.database].c
+
+    async def work() -> None:
+        gate = site.proxy.hold("find", when=ours)
+        leader = asyncio.ensure_future(_awaited(lambda: collection.find_one({"_id": 1})))
+        await gate.reached()
+        joiners = [
+            asyncio.ensure_future(_awaited(lambda: collection.find_one({"_id": 1})))
+            for _ in range(3)
+        ]
+        await until(lambda: waiting(client) == 3, site)
+        joiners[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joiners[1]
+        await until(lambda: waiting(client) == 2, site)
+        gate.release()
+        assert (await leader)["_id"] == 1
+        assert [d["_id"] for d in await asyncio.gather(joiners[0], joiners[2])] == [1, 1]
+
+    site.run(work())
+
+
+def test_nobody_joins_a_read_that_an_own_write_has_overtaken(site: Site) -> None:
+    client, _ = filled(site)
+    collection = client[site.database].c
+
+    async def work() -> None:
+        gate = site.proxy.hold_reply("find", when=ours)
+        callers = Callers(site)
+        callers.start(lambda: collection.find_one({"_id": 1}))
+        await (gate.reached() if site.is_async else just(gate.wait()))
+        await resolved(collection.update_one({"_id": 1}, {"$set": {"a": 2}}))
+        late = await resolved(collection.find_one({"_id": 1}))
+        assert late["a"] == 2
+        gate.release()
+        early = (await callers.results())[0]
+        assert early["a"] == 1  # what the server had answered before the write
+        assert (await resolved(collection.find_one({"_id": 1})))["a"] == 2
+
+    site.run(work())
+
+
+def test_a_network_error_of_a_leader_leaves_nothing_behind(site: Site) -> None:
+    client, _ = filled(site)
+    collection = client[site.database].c.with_options()
+
+    async def work() -> None:
+        site.proxy.on("find", CloseBefore(), times=None, when=ours)
+        with pytest.raises(AutoReconnect):
+            await resolved(collection.find_one({"_id": 1}))
+        site.proxy.clear()
+        assert client._qb.engine.cache.fills_open == 0
+        assert (await resolved(collection.find_one({"_id": 1})))["_id"] == 1
+
+    site.run(work())
