@@ -1,7 +1,7 @@
 """Errors of our own misuse. Driver and server errors pass through untouched, same object.
 
 QbError
-├── SettingsError (ValueError)      a setting that cannot be; names the field, the value, what is allowed
+├── SettingsError (ValueError)      a setting that cannot be; names field, value, what is allowed
 ├── ProfileFileError (ValueError)   a profile file that cannot be read; names the file and the field
 └── QbTimeoutError (TimeoutError)   caught_up() or flush() did not finish in the time given
 """

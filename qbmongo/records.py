@@ -33,7 +33,7 @@ class ReadOp:
     namespace is "database.collection". sort is a mapping of path to direction (as the driver
     normalised it), pipeline and key belong to aggregate and distinct. options holds everything
     else the command depends on, under the names of the command's own fields (collation, hint, let,
-    maxTimeMS, comment, min, max, returnKey, showRecordId, allowDiskUse, batchSize, ...), or is None.
+    maxTimeMS, comment, min, max, returnKey, showRecordId, allowDiskUse, ...), or is None.
     """
 
     __slots__ = (
@@ -111,7 +111,7 @@ class Effect:
     ids: canonical values (core.values.canonical) of the `_id`s touched.
     paths: dotted paths touched by an update, numeric components removed.
     documents: for inserts, the new documents; None when they are not known for certain.
-    kind "namespace" means anything in that namespace, its facts (type, collation, indexes) included.
+    kind "namespace": anything in that namespace, its facts (type, collation, indexes) included.
     """
 
     kind: EffectKind
@@ -132,7 +132,7 @@ class Footprint:
     filter: the filter as sent (a pipeline's leading $match), None where it cannot be matched here.
     filter_paths, sort_paths, projected_paths: dotted paths, numeric components removed;
         projected_paths None means the whole document.
-    ids: canonical `_id`s of every document the answer was computed from; known only after the reply.
+    ids: canonical `_id`s of every document the answer was computed from; known after the reply.
     bound_ids: canonical `_id`s the filter confines the read to, whatever the data is.
     window: the answer skips documents, so that those before it matter.
     equality: (path, canonical value) of one scalar equality every matching document must meet, used

@@ -153,7 +153,8 @@ class Settings:
             _check_part("Settings", name, getattr(self, name))
         if not isinstance(self.overrides, Mapping):
             raise SettingsError(
-                f"Settings.overrides is {self.overrides!r}; allowed is a mapping of namespace to parts"
+                f"Settings.overrides is {self.overrides!r};"
+                " allowed is a mapping of namespace to parts"
             )
         frozen = {}
         for namespace, parts in self.overrides.items():
@@ -165,19 +166,23 @@ class Settings:
         if not isinstance(namespace, str) or not namespace or namespace[0] == ".":
             raise SettingsError(f"{owner}: a namespace is 'database' or 'database.collection'")
         if not isinstance(parts, Mapping):
-            raise SettingsError(f"{owner} is {parts!r}; allowed is a mapping of part to record or None")
+            raise SettingsError(
+                f"{owner} is {parts!r}; allowed is a mapping of part to record or None"
+            )
         for name, value in parts.items():
             _check_part(owner, name, value)
             base = getattr(self, name)
             if value is None:
                 continue
             if base is None:
-                raise SettingsError(f"{owner}.{name}: the part is off for the client; turn it on there")
+                raise SettingsError(
+                    f"{owner}.{name}: the part is off for the client; turn it on there"
+                )
             for wide in value.client_wide:
                 if getattr(value, wide) != getattr(base, wide):
                     raise SettingsError(
-                        f"{owner}.{name}.{wide} is {getattr(value, wide)!r}; it belongs to the whole"
-                        f" client, allowed is its value there, {getattr(base, wide)!r}"
+                        f"{owner}.{name}.{wide} is {getattr(value, wide)!r}; it belongs to the"
+                        f" whole client, allowed is its value there, {getattr(base, wide)!r}"
                     )
         return dict(parts)
 

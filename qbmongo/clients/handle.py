@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import QbError, QbTimeoutError
-from ..profiles import ProfileSnapshot
 from ..settings import CacheSettings, ProfileSettings, Settings
 from .parts import UNCACHED, Parts
-from .stats import Stats, stats_of
+
+if TYPE_CHECKING:
+    from ..profiles import ProfileSnapshot
+    from .stats import Stats
 
 __all__ = ["AsyncHandle", "MotorHandle", "SyncHandle"]
 
@@ -51,6 +53,8 @@ class _Handle:
 
     def stats(self) -> Stats:
         """What every part has done so far: a frozen snapshot."""
+        from .stats import stats_of
+
         return stats_of(self._parts.engine, self._parts.watcher, time.monotonic())
 
     def profile(self) -> ProfileSnapshot:
@@ -58,6 +62,8 @@ class _Handle:
 
         Raises QbError if the profile is off.
         """
+        from ..profiles import ProfileSnapshot
+
         engine = self._parts.engine
         if engine is None or engine.profile is None:
             raise QbError("the profile is off: Settings(profile=ProfileSettings()) turns it on")

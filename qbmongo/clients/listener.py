@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Hashable, Mapping
 from contextvars import ContextVar
@@ -51,10 +52,9 @@ class EffectListener(CommandListener):
         if opened is not None:
             opened.add(key)
         command: Mapping[str, Any] = event.command
-        try:
+        # A raw command of any form is no evidence, and counts as "any".
+        with contextlib.suppress(Exception):
             command = evident(name, command)
-        except Exception:
-            pass  # a raw command of any form: it is no evidence, and counts as "any"
         self._engine.command_started(key, name, event.database_name, command, time.monotonic())
 
     def succeeded(self, event: CommandSucceededEvent) -> None:

@@ -23,7 +23,6 @@ import pymongo.database
 from motor.metaprogramming import unwrap_args_session, unwrap_kwargs_session
 from pymongo import MongoClient
 
-from ..coherence.thread import ThreadWatcher
 from ..core.engine import Join, Lead, Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
@@ -548,7 +547,7 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
         self._qb = MotorParts(qb, args, kwargs, threads=True)
         super().__init__(*args, **kwargs)
         self._qb.conceal(self.options)
-        self._qb.watch_with(ThreadWatcher, MongoClient)
+        self._qb.watch_with(MongoClient)
 
     @property
     def qb(self) -> MotorHandle:

@@ -14,16 +14,14 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any
 
+import pymongo
 import pymongo.asynchronous.client_session as _async_sessions
 import pymongo.synchronous.client_session as _sync_sessions
 
-from ..coherence.records import Limits
 from ..core.cache import Cache
-from ..core.effects import effect_of_event
 from ..core.engine import Engine
 from ..core.profile import Profile
 from ..core.store import Budget
-from ..quantiles import DDSketchScale
 from ..settings import Settings
 from .arguments import place_of_call
 from .fork_lock import ForkSafeLock
@@ -88,27 +86,36 @@ class Parts:
         else:
             del shown["event_listeners"]
 
-    def limits(self) -> Limits:
-        """The watcher's limits, by the client's settings."""
-        part = self.settings.cache
-        assert part is not None
-        return Limits(lease_s=part.lease_s, max_events_per_s=int(min(part.max_events_per_s, 1e9)))
-
-    def watch_with(self, watcher_type: Any, driver_client: Any) -> None:
+    def watch_with(self, driver_client: Any) -> None:
         """Makes the watcher; it starts with the first read that could be cached.
 
-        watcher_type: ThreadWatcher or TaskWatcher. driver_client: the plain client class for it.
+        driver_client: the plain client class for it; for AsyncMongoClient it is a task, otherwise
+        a thread.
         """
-        engine = self.engine
-        if engine is None or engine.cache is None:
+        engine, part = self.engine, self.settings.cache
+        if engine is None or engine.cache is None or part is None:
             return
+        # Imported with the first client, not with qbmongo.
+        from ..coherence.records import Limits
+        from ..core.events import effect_of_event
+
+        watcher_type: Any
+        if driver_client is pymongo.AsyncMongoClient:
+            from ..coherence.task import TaskWatcher
+
+            watcher_type = TaskWatcher
+        else:
+            from ..coherence.thread import ThreadWatcher
+
+            watcher_type = ThreadWatcher
+        limits = Limits(lease_s=part.lease_s, max_events_per_s=int(min(part.max_events_per_s, 1e9)))
         options = self.client_options
 
         def factory(changed: Mapping[str, Any]) -> Any:
             own = {k: v for k, v in options.items() if k.lower() not in _NOT_THE_WATCHERS}
             return driver_client(**_merged(own, changed))
 
-        self.watcher = watcher_type(engine, factory, effect_of_event, self.limits())
+        self.watcher = watcher_type(engine, factory, effect_of_event, limits)
         engine.want = self.watcher.watch
 
     def closed(self) -> None:
@@ -168,6 +175,8 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
 
     profile = cache = None
     if settings.profile is not None:
+        from ..quantiles import DDSketchScale
+
         part = settings.profile
         profile = Profile(
             DDSketchScale(),

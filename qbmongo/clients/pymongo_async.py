@@ -1,4 +1,4 @@
-"""OptimizedAsyncMongoClient: is-a pymongo.AsyncMongoClient. One event loop; methods are coroutines."""
+"""OptimizedAsyncMongoClient: is-a pymongo.AsyncMongoClient. One loop; methods are coroutines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pymongo.asynchronous.database
 from pymongo import AsyncMongoClient
 from pymongo.typings import _DocumentType
 
-from ..coherence.task import TaskWatcher
 from ..core.engine import Join, Lead, Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
@@ -381,7 +380,7 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
         self._qb = AsyncParts(qb, args, kwargs, threads=False)
         super().__init__(*args, **kwargs)
         self._qb.conceal(self.options)
-        self._qb.watch_with(TaskWatcher, AsyncMongoClient)
+        self._qb.watch_with(AsyncMongoClient)
 
     @property
     def qb(self) -> AsyncHandle:

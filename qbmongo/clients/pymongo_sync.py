@@ -1,4 +1,4 @@
-"""OptimizedMongoClient: is-a pymongo.MongoClient. Used from many threads; blocks as the driver does."""
+"""OptimizedMongoClient: is-a pymongo.MongoClient. Used from many threads; blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pymongo.database
 from pymongo import MongoClient
 from pymongo.typings import _DocumentType
 
-from ..coherence.thread import ThreadWatcher
 from ..core.engine import Join, Lead, Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
@@ -362,7 +361,7 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
         self._qb = Parts(qb, args, kwargs, threads=True)
         super().__init__(*args, **kwargs)
         self._qb.conceal(self.options)
-        self._qb.watch_with(ThreadWatcher, MongoClient)
+        self._qb.watch_with(MongoClient)
 
     @property
     def qb(self) -> SyncHandle:

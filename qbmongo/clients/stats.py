@@ -28,7 +28,7 @@ class CacheStats:
 
     hits, misses, joins: reads answered from memory, sent to be kept, answered by another's flight.
     bypassed: reads that went straight to the server, by reason. invalidated: entries dropped, by
-    cause ("own" writes, "event" of other writers, "gap", ...). refused: answers not kept, by reason.
+    cause ("own" writes, "event" of other writers, ...). refused: answers not kept, by reason.
     spared: entries left by the event of a write they had already seen.
     hit_ratio_by_shape: hits / calls of each shape, by its text.
     """

@@ -231,7 +231,9 @@ class Aggregation:
         reading = self.reading
         try:
             documents = driver_cursor._data
-            if raw:
+            if not raw:
+                reading.chunks = None
+            else:
                 data = b"".join(document.raw for document in documents)
                 documents = deque(decode_documents(data, collection.codec_options))
                 reading.arrived(data)
