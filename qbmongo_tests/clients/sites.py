@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from pymongo.monitoring import (
@@ -21,7 +18,7 @@ from qbmongo import CacheSettings, Settings
 from qbmongo_tests.faults import FaultProxy
 from qbmongo_tests.parity.drivers import DRIVERS, Driver, resolved, settled
 
-__all__ = ["CACHED", "Site", "Wire", "ready", "resolved", "together"]
+__all__ = ["CACHED", "Site", "Wire", "ready", "resolved"]
 
 T = TypeVar("T")
 
@@ -138,30 +135,3 @@ async def ready(client: Any, database: str, *collections: str) -> None:
         if all(n.facts is not None and n.trust.trusted for n in namespaces):
             return
     raise TimeoutError(f"not trusted: {client.qb.stats().cache}")
-
-
-async def together(site: Site, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Makes calls at the same time (tasks, or threads for the sync driver); results or errors."""
-    if site.is_async:
-        return list(
-            await asyncio.gather(*(_awaited(call) for call in calls), return_exceptions=True)
-        )
-    results: list[Any] = [None] * len(calls)
-
-    def work(position: int) -> None:
-        try:
-            results[position] = calls[position]()
-        except BaseException as error:
-            results[position] = error
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return results
-
-
-async def _awaited(call: Callable[[], Any]) -> Any:
-    value: Awaitable[Any] | Any = call()
-    return await value if inspect.isawaitable(value) else value

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from pymongo.errors import AutoReconnect
 
+from qbmongo_tests.clients.callers import Callers, awaited, just, ours, until, waiting
 from qbmongo_tests.clients.sites import Site, Wire, resolved
 from qbmongo_tests.faults import CloseBefore
 
@@ -46,64 +46,6 @@ READS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-class Callers:
-    """Calls at the same time: threads for the sync driver, tasks on the running loop otherwise."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.tasks: list[Any] = []
-        self._results: list[Any] = []
-
-    def start(self, call: Callable[[], Any]) -> None:
-        site = self.site
-        if site.is_async:
-            self.tasks.append(asyncio.ensure_future(_awaited(call)))
-            return
-        position = len(self._results)
-        self._results.append(None)
-
-        def work() -> None:
-            try:
-                value = call()
-                self._results[position] = site.run(value) if inspect.iscoroutine(value) else value
-            except BaseException as error:
-                self._results[position] = error
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        self.tasks.append(thread)
-
-    async def results(self) -> list[Any]:
-        if self.site.is_async:
-            return list(await asyncio.gather(*self.tasks, return_exceptions=True))
-        for thread in self.tasks:
-            thread.join(60)
-        return self._results
-
-
-async def _awaited(call: Callable[[], Any]) -> Any:
-    return await call()
-
-
-async def until(condition: Callable[[], bool], site: Site) -> None:
-    """Returns when a condition holds that another thread or task brings about."""
-    turned = threading.Event()
-    for _ in range(20_000):
-        if condition():
-            return
-        if site.is_async:
-            await asyncio.sleep(0.001)
-        else:
-            turned.wait(0.001)
-    raise TimeoutError("the condition did not come about")
-
-
-def waiting(client: Any) -> int:
-    """How many wait for somebody else's flight."""
-    flights = client._qb.engine.cache._flights
-    return sum(len(fill.waiters) for fill in list(flights.values()))
-
-
 @pytest.mark.parametrize("name", READS)
 def test_concurrent_identical_misses_send_one_command(site: Site, name: str) -> None:
     command, read = READS[name]
@@ -128,16 +70,6 @@ def test_concurrent_identical_misses_send_one_command(site: Site, name: str) -> 
             assert len({id(result) for result in results}) == COUNT
 
     site.run(work())
-
-
-async def just(value: Any) -> Any:
-    return value
-
-
-def ours(command: Any) -> bool:
-    """Whether a command is about the tests' collection: the watcher sends some, too."""
-    document = command.document()
-    return bool(document[command.name] == "c")
 
 
 @pytest.mark.parametrize("name", READS)
@@ -185,9 +117,9 @@ def test_a_cancelled_leader_hands_over_to_one_joiner(cancellable: Site, name: st
 
     async def work() -> None:
         gate = site.proxy.hold(command, when=ours)
-        leader = asyncio.ensure_future(_awaited(lambda: read(collection)))
+        leader = asyncio.ensure_future(awaited(lambda: read(collection)))
         await gate.reached()
-        joiners = [asyncio.ensure_future(_awaited(lambda: read(collection))) for _ in range(3)]
+        joiners = [asyncio.ensure_future(awaited(lambda: read(collection))) for _ in range(3)]
         await until(lambda: waiting(client) == 3, site)
         leader.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -213,10 +145,10 @@ def test_a_cancelled_joiner_disturbs_nobody(cancellable: Site) -> None:
 
     async def work() -> None:
         gate = site.proxy.hold("find", when=ours)
-        leader = asyncio.ensure_future(_awaited(lambda: collection.find_one({"_id": 1})))
+        leader = asyncio.ensure_future(awaited(lambda: collection.find_one({"_id": 1})))
         await gate.reached()
         joiners = [
-            asyncio.ensure_future(_awaited(lambda: collection.find_one({"_id": 1})))
+            asyncio.ensure_future(awaited(lambda: collection.find_one({"_id": 1})))
             for _ in range(3)
         ]
         await until(lambda: waiting(client) == 3, site)
