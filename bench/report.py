@@ -1,12 +1,13 @@
 """Every figure of docs/performance.md, as Markdown.
 
-    python -m bench.report                     # all of it, about six minutes
+    python -m bench.report                     # all of it, about eight minutes
     python -m bench.report --quick             # a minute or two, to see that it works
     python -m bench.report --only hits misses  # some modules
     python -m bench.report --output FILE
+    python -m bench.report --docs              # put it into docs/performance.md, below "## Figures"
 
-Tables appear on standard error as they are measured; the Markdown goes to standard output, or into
-the file, at the end. Measure on a machine that does nothing else.
+Tables appear on standard error as they are measured; the Markdown follows at the end. Measure on a
+machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ MODULES = (
     "import",
     "watcher",
 )
+DOCS = Path(__file__).parent.parent / "docs" / "performance.md"
+_FIGURES = "## Figures\n"
 
 
 @contextmanager
@@ -70,6 +73,14 @@ def _where(uri: str, effort: Effort) -> str:
     )
 
 
+def with_figures(page: str, figures: str) -> str:
+    """A page whose last section, "Figures", holds these."""
+    before, section, _ = page.partition(_FIGURES)
+    if not section:
+        raise ValueError(f"the page has no section {_FIGURES.strip()!r}")
+    return f"{before}{section}\n{figures}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
@@ -77,16 +88,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mongo-uri", help="a server to read from (default: one of our own)")
     parser.add_argument("--quick", action="store_true", help="few and short rounds")
     parser.add_argument("--only", nargs="+", choices=MODULES, default=MODULES)
-    parser.add_argument("--output", type=Path, help="write the Markdown into this file")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", type=Path, help="write the Markdown into this file")
+    where.add_argument("--docs", action="store_true", help="write it into docs/performance.md")
     given = parser.parse_args(arguments)
     modules = [importlib.import_module(f"bench.bench_{name}") for name in given.only]
     effort = Effort.quick() if given.quick else Effort()
     with _server(given.mongo_uri) as uri:
         text = report(uri, modules, effort, Console(stderr=True, width=120))
-    if given.output is None:
-        sys.stdout.write(text)
-    else:
+    if given.docs:
+        DOCS.write_text(with_figures(DOCS.read_text("utf-8"), text), encoding="utf-8")
+    elif given.output is not None:
         given.output.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
 
 
 if __name__ == "__main__":
