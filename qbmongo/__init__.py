@@ -4,7 +4,8 @@ OptimizedClient            is-a motor.motor_asyncio.AsyncIOMotorClient
 OptimizedAsyncMongoClient  is-a pymongo.AsyncMongoClient
 OptimizedMongoClient       is-a pymongo.MongoClient
 
-Everything that is ours is behind `client.qb`; see docs/.
+Everything that is ours is behind `client.qb`; see docs/. With QBMONGO_DISABLE=1 in the environment
+the three are the plain driver's classes (clients/disabled.py).
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ def __getattr__(name: str) -> Any:
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if where.startswith(".clients."):
+        from .clients.disabled import is_disabled
+
+        if is_disabled():
+            where = ".clients.disabled"
     value = getattr(importlib.import_module(where, __name__), name)
     globals()[name] = value
     return value

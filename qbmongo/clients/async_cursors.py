@@ -15,7 +15,7 @@ from .fairness import LoopTurn
 from .listener import CURRENT
 from .parts import bound_async_session
 
-__all__ = ["AsyncCommandCursor", "AsyncCursor", "TaskWaiter"]
+__all__ = ["AsyncCommandCursor", "AsyncCursor", "AsyncSizedCursor", "TaskWaiter"]
 
 monotonic = time.monotonic
 
@@ -159,6 +159,16 @@ class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
         if reading is not None and length is None:
             reading.consume = True
         return await super().to_list(length)
+
+
+class AsyncSizedCursor(DriverCursor[Any]):
+    """A cursor of the driver's that counts the bytes of its replies: all that the profile needs."""
+
+    _qb_size = 0
+
+    def _unpack_response(self, response: Any, *args: Any, **kwargs: Any) -> Any:
+        self._qb_size += len(getattr(response, "payload_document", b""))
+        return super()._unpack_response(response, *args, **kwargs)
 
 
 class AsyncCommandCursor(_ReadingCursor, DriverCommandCursor[Any]):

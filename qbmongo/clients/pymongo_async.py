@@ -17,7 +17,7 @@ from ..core.engine import Join, Lead, Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
-from .async_cursors import AsyncCommandCursor, AsyncCursor, TaskWaiter
+from .async_cursors import AsyncCommandCursor, AsyncCursor, AsyncSizedCursor, TaskWaiter
 from .cursors import Reading, call_bypass, deliver, served_one
 from .fairness import LoopTurn
 from .handle import AsyncHandle
@@ -149,6 +149,25 @@ async def open_aggregation(
     return cursor
 
 
+async def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -> Any:
+    """find_one where nothing is kept: the driver's own, recorded."""
+    started_s = monotonic()
+    op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
+    ticket: Any = scope.begin_read(op, collection.codec_options, started_s)
+    cursor = AsyncSizedCursor(collection, filter)
+    try:
+        document = None
+        async for document in cursor.limit(-1):  # noqa: B007
+            break
+    except BaseException:
+        scope.fail_read(ticket, monotonic())
+        raise
+    scope.settle_read(
+        ticket, monotonic(), documents=int(document is not None), size=cursor._qb_size
+    )
+    return document
+
+
 class AsyncCollection(_Driver[_DocumentType]):
     """A collection whose reads may be answered from memory, and whose calls are observed."""
 
@@ -190,6 +209,8 @@ class AsyncCollection(_Driver[_DocumentType]):
             scope = self._qb
             if scope is None or not scope.active:
                 return await super().find_one(filter, *args, **kwargs)
+            if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                return await _observed_one(self, scope, filter)
             missed = False
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_async_session()) is None:

@@ -21,7 +21,7 @@ from .handle import SyncHandle
 from .listener import CURRENT
 from .opened import Checkout, Opened
 from .parts import Parts, bound_sync_session
-from .sync_cursors import CommandCursor, Cursor, ThreadWaiter
+from .sync_cursors import CommandCursor, Cursor, SizedCursor, ThreadWaiter
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -142,6 +142,25 @@ def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, cal
     return cursor
 
 
+def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -> Any:
+    """find_one where nothing is kept: the driver's own, recorded."""
+    started_s = monotonic()
+    op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
+    ticket: Any = scope.begin_read(op, collection.codec_options, started_s)
+    cursor = SizedCursor(collection, filter)
+    try:
+        document = None
+        for document in cursor.limit(-1):  # noqa: B007
+            break
+    except BaseException:
+        scope.fail_read(ticket, monotonic())
+        raise
+    scope.settle_read(
+        ticket, monotonic(), documents=int(document is not None), size=cursor._qb_size
+    )
+    return document
+
+
 class Collection(_Driver[_DocumentType]):
     """A collection whose reads may be answered from memory, and whose calls are observed."""
 
@@ -183,6 +202,8 @@ class Collection(_Driver[_DocumentType]):
             scope = self._qb
             if scope is None or not scope.active:
                 return super().find_one(filter, *args, **kwargs)
+            if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                return _observed_one(self, scope, filter)
             missed = False
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
