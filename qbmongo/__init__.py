@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
     if where is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if where.startswith(".clients."):
-        from .clients.disabled import is_disabled
+        from .switch import is_disabled
 
         if is_disabled():
             where = ".clients.disabled"
