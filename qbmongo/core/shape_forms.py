@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .shape_filters import INVALID
 from .shapes import ShapeKey
 
 Form = dict[str, Any]
@@ -48,13 +49,18 @@ def _sorted_forms(forms: list[Any]) -> list[Any]:
 def _filter_form(key: tuple[Any, ...]) -> list[Form]:
     nodes: list[Form] = []
     for path, predicate in zip(key[::2], key[1::2], strict=True):
-        if path[:1] == "$":
+        if path[:1] == "$" and not _has_operators(path, predicate):
             nodes.append({"op": path, **_argument_form(predicate)})
         elif isinstance(predicate, str):
             nodes.append({"path": path, "op": "$eq", "type": predicate})
         else:
             nodes.extend({"path": path, **node} for node in _operator_forms(predicate))
     return nodes
+
+
+def _has_operators(path: str, predicate: Any) -> bool:
+    """Whether operators are given to what is no name, which stands under an operator's mark."""
+    return path == INVALID and type(predicate) is tuple and type(predicate[0]) is tuple
 
 
 def _operator_forms(operators: tuple[tuple[str, Any], ...]) -> list[Form]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.son import SON
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qbmongo.core.shape_filters import MAX_NAME, MAX_NODES, type_class
@@ -444,6 +444,7 @@ OPTIONS = st.one_of(
 
 
 @given(junk=JUNK, more=JUNK, options=OPTIONS)
+@example(junk={0: {"$or": None}}, more=None, options={})
 def test_nothing_a_caller_sends_makes_a_shape_fail(junk: Any, more: Any, options: Any) -> None:
     for key in (
         read_shape(ReadOp("find", NS, junk, projection=more, sort=more, options=options)),
