@@ -304,7 +304,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
 
     def __getitem__(self, name: str) -> Any:
         return AsyncIOMotorCollection(
-            self.database, f"{self.name}.{name}", _delegate=self.delegate[name]
+            self.database, self.name + "." + name, _delegate=self.delegate[name]
         )
 
     if not TYPE_CHECKING:

@@ -89,11 +89,12 @@ _ROWS: Mapping[str, tuple[tuple[str, Handling, str], ...]] = {
     "cursor": (
         (ALL, Handling.CACHED, "to_list"),
         (ALL, Handling.OURS, "clone close rewind"),
+        (ALL, Handling.CACHED, "distinct"),
         (
             ALL,
             Handling.UNTOUCHED,
             """add_option address alive allow_disk_use batch_size collation comment cursor_id
-            distinct explain hint limit max max_await_time_ms max_scan max_time_ms min next
+            explain hint limit max max_await_time_ms max_scan max_time_ms min next
             remove_option session skip sort where""",
         ),
         (PYMONGO, Handling.UNTOUCHED, "collection retrieved"),

@@ -29,7 +29,7 @@ from qbmongo_tests.faults import CloseAfter, CloseBefore, DropReply, FaultProxy
 DOCUMENTS = 32
 WORKERS = 64
 SECONDS = float(os.environ.get("QBMONGO_STRESS_S", "3"))
-FAULTY = 0.004
+FAULTY = 0.001
 
 
 class Ledger:
@@ -137,6 +137,8 @@ def judged(ledger: Ledger, client: Any, proxy: FaultProxy) -> None:
     assert cache.misses > 0
 
 
+# A call that is cancelled while it connects leaves the driver's socket to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("client_type", [OptimizedAsyncMongoClient, OptimizedClient])
 async def test_tasks_never_read_less_than_was_acknowledged(
     client_type: Any, faulty: tuple[FaultProxy, str]
