@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from collections.abc import Hashable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -33,15 +34,22 @@ CURRENT: ContextVar[Ticket | None] = ContextVar("qbmongo_current", default=None)
 OPENED: ContextVar[set[Hashable] | None] = ContextVar("qbmongo_opened", default=None)
 
 
+# What a server says that is no primary any more, or is about to stop being one.
+# Source: https://github.com/mongodb/specifications, server discovery and monitoring, "not writable
+# primary" and "node is recovering"
+NOT_PRIMARY = frozenset({91, 189, 10058, 10107, 11600, 11602, 13435, 13436})
+
+
 class EffectListener(CommandListener):
     """Tells the engine of every command on the wire, in the thread that sends it.
 
     The event holds the caller's own dict, so it is read at once. Nothing raised here reaches the
-    driver, which would swallow it: the engine handles its own faults.
+    driver, which would swallow it: the engine handles its own faults. The driver's monitors hold
+    their listeners for some seconds after a client was dropped; so the engine is held weakly.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine = weakref.ref(engine)
 
     def started(self, event: CommandStartedEvent) -> None:
         name = event.command_name
@@ -55,7 +63,9 @@ class EffectListener(CommandListener):
         # A raw command of any form is no evidence, and counts as "any".
         with contextlib.suppress(Exception):
             command = evident(name, command)
-        self._engine.command_started(key, name, event.database_name, command, time.monotonic())
+        engine = self._engine()
+        if engine is not None:
+            engine.command_started(key, name, event.database_name, command, time.monotonic())
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         address = event.connection_id
@@ -66,26 +76,35 @@ class EffectListener(CommandListener):
         opened = OPENED.get()
         if opened:
             opened.discard(key)
-        self._engine.command_succeeded(
-            key, event.command_name, event.reply, address, time.monotonic()
-        )
+        engine = self._engine()
+        if engine is not None:
+            engine.command_succeeded(
+                key, event.command_name, event.reply, address, time.monotonic()
+            )
 
     def failed(self, event: CommandFailedEvent) -> None:
         name = event.command_name
+        engine = self._engine()
+        if engine is not None and event.failure.get("code") in NOT_PRIMARY:
+            engine.primary_changed()
         if name in READ_COMMANDS:
             return
         key = (event.connection_id, event.request_id)
         opened = OPENED.get()
         if opened:
             opened.discard(key)
-        self._engine.command_failed(key, name, event.failure, time.monotonic())
+        if engine is not None:
+            engine.command_failed(key, name, event.failure, time.monotonic())
 
 
 class PrimaryListener(ServerListener):
-    """Tells the engine when another server, or the same in another term, is the primary."""
+    """Tells the engine when another server, or the same in another term, is the primary.
+
+    Not for AsyncMongoClient, which with a server listener could not be made outside a running loop.
+    """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine = weakref.ref(engine)
         self._primary: Any = None
 
     def opened(self, event: ServerOpeningEvent) -> None:
@@ -97,8 +116,9 @@ class PrimaryListener(ServerListener):
             return
         primary = (event.server_address, new.election_id)
         before, self._primary = self._primary, primary
-        if before is not None and before != primary:
-            self._engine.primary_changed()
+        engine = self._engine()
+        if engine is not None and before is not None and before != primary:
+            engine.primary_changed()
 
     def closed(self, event: ServerClosedEvent) -> None:
         pass

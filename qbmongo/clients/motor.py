@@ -279,9 +279,13 @@ class AsyncIOMotorLatentCommandCursor(driver.AsyncIOMotorLatentCommandCursor):  
     if not TYPE_CHECKING:
 
         def _refresh(self):
+            if type(self.delegate) is not CommandCursor:
+                return super()._refresh()
             return executor.run_on_executor(self.get_io_loop(), self.delegate._refresh)
 
         def _async_close(self):
+            if type(self.delegate) is not CommandCursor:
+                return super()._async_close()
             return executor.run_on_executor(self.get_io_loop(), self.delegate.close)
 
 

@@ -70,7 +70,9 @@ class Parts:
         self.watcher: Any = None
         self._listeners: tuple[Any, ...] = ()
         if self.engine is not None and self.engine.cache is not None:
-            self._listeners = (EffectListener(self.engine), PrimaryListener(self.engine))
+            self._listeners = (EffectListener(self.engine),)
+            if threads:
+                self._listeners += (PrimaryListener(self.engine),)
             _add_listeners(options, self._listeners)
             _FORKED.add(self)
 

@@ -24,6 +24,7 @@ from .handle import AsyncHandle
 from .listener import CURRENT
 from .opened import AsyncCheckout, Opened
 from .parts import Parts, bound_async_session
+from .read_errors import programs_errors
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -105,7 +106,11 @@ async def read_value(collection: Any, read: ValueRead, session: Any, call: Any) 
     token = CURRENT.set(ticket)
     try:
         target = read.target(_Driver, collection, ticket)
-        kept = None if target is None else read.kept(await call(target, ticket.send.filter))
+        kept = None
+        if target is not None:
+            with programs_errors(read.codec):
+                answer = await call(target, ticket.send.filter)
+            kept = read.kept(answer)
         sent, data = (await call(collection), None) if kept is None else kept
     except BaseException as error:
         deliver(read.failed(ticket, error))
@@ -132,7 +137,8 @@ async def open_aggregation(
         cursor = sent = None
         target = aggregation.target(_Driver, collection, ticket)
         if target is not None:
-            sent = await call(target, ticket.send.pipeline)
+            with programs_errors(collection.codec_options):
+                sent = await call(target, ticket.send.pipeline)
             cursor = aggregation.opened(sent, AsyncCommandCursor, collection, raw=True)
         if cursor is None:
             sent = await call(collection)

@@ -21,6 +21,7 @@ from .handle import SyncHandle
 from .listener import CURRENT
 from .opened import Checkout, Opened
 from .parts import Parts, bound_sync_session
+from .read_errors import programs_errors
 from .sync_cursors import CommandCursor, Cursor, SizedCursor, ThreadWaiter
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
@@ -100,7 +101,11 @@ def send_value(read: ValueRead, ticket: Any, collection: Any, call: Any) -> Any:
     token = CURRENT.set(ticket)
     try:
         target = read.target(_Driver, collection, ticket)
-        kept = None if target is None else read.kept(call(target, ticket.send.filter))
+        kept = None
+        if target is not None:
+            with programs_errors(read.codec):
+                answer = call(target, ticket.send.filter)
+            kept = read.kept(answer)
         value, data = (call(collection), None) if kept is None else kept
     except BaseException as error:
         deliver(read.failed(ticket, error))
@@ -125,7 +130,8 @@ def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, cal
         cursor = sent = None
         target = aggregation.target(_Driver, collection, ticket)
         if target is not None:
-            sent = call(target, ticket.send.pipeline)
+            with programs_errors(collection.codec_options):
+                sent = call(target, ticket.send.pipeline)
             cursor = aggregation.opened(sent, CommandCursor, collection, raw=True)
         if cursor is None:
             sent = call(collection)

@@ -479,6 +479,13 @@ class Cache:
         if operation_time > self._seen.get(address, 0):
             self._seen[address] = operation_time
 
+    def written_on(self, address: Any) -> None:
+        """A server took a command that only a primary takes."""
+        for trust in self._trusts.values():
+            if trust.trusted and trust.primary.address != address:
+                self.primary_changed()
+                return
+
     def lease(self, database: str, primary: Any, start_s: float) -> None:
         """A probe that began at start_s succeeded on this primary."""
         trust = self.trust(database)

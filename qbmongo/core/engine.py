@@ -220,7 +220,12 @@ class Scope:
             if bypass is not None:
                 engine.bypassed[bypass] += 1
                 return ticket
-            send = frozen(op, codec)
+            try:
+                send = frozen(op, codec)
+            except Exception:
+                # The driver says what cannot be encoded.
+                engine.bypassed["unencodable"] += 1
+                return ticket
             # From the private copy: key, footprint and what is sent are of the same bytes.
             key = key_of(send.op, EXACT_CODEC)
             if key is None:
@@ -516,6 +521,7 @@ class Engine(StreamSink):
                 if time is not None:
                     cache.observed(address, time.time << 32 | time.inc)
                 if name not in READ_COMMANDS:
+                    cache.written_on(address)
                     self._close(self.ledger.succeeded(key, reply), now_s)
         except Exception as error:
             self.cache_fault("command_succeeded", error)
