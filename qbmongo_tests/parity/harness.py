@@ -230,9 +230,12 @@ def machine(pair: Pair, *, interference: bool) -> type[RuleBasedStateMachine]:
     return type("Parity", (Parity,), members)
 
 
-def run_parity(pair: Pair, steps: int, *, seed: int = 0, interference: bool = False) -> Report:
-    """Run at least `steps` steps; raises (after shrinking) on the first difference."""
+def run_parity(
+    pair: Pair, steps: int, *, seed: int = 0, interference: bool = False, shrink: bool = True
+) -> Report:
+    """Run at least `steps` steps; raises Mismatch (after shrinking) on the first difference."""
     report = pair.report
+    phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     with reproducible():
         while report.steps < steps:
             cls = hypothesis.seed(seed + report.examples)(machine(pair, interference=interference))
@@ -247,7 +250,7 @@ def run_parity(pair: Pair, steps: int, *, seed: int = 0, interference: bool = Fa
                     derandomize=False,
                     print_blob=False,
                     report_multiple_bugs=False,
-                    phases=(Phase.generate, Phase.shrink),
+                    phases=phases,
                     suppress_health_check=list(HealthCheck),
                 ),
             )

@@ -119,10 +119,41 @@ def write(choices: Choices) -> Step:
     return (_write_call(choices),)
 
 
+_HOT_READS = (
+    Method("find_one", (v.filter_,)),
+    Method("find_one", (v.filter_,), {"sort": v.sort_list, "projection": v.projection}),
+    Method("count_documents", (v.filter_,), {"skip": v.small, "limit": among(1, 2)}),
+    Method("distinct", (v.path, v.filter_)),
+    Method("find", (v.filter_,), {
+        "sort": v.sort_list, "projection": v.projection, "limit": among(1, 2, 5), "skip": among(1),
+    }),
+    Method("aggregate", (v.pipeline,)),
+)  # fmt: skip
+_HOT_WRITES = tuple(method for method in o.WRITES if method.name != "insert_many")
+
+
+def _hot_write(choices: Choices, name: str, filter: Any) -> Call:
+    """A write that is likely to change what was read: into the same documents, or one more."""
+    if choices.chance(30):
+        return Call(name, "insert_one", (v.document(choices),))
+    made = call(choices, name, choices.one(_HOT_WRITES))
+    if made.method != "insert_one" and made.args and choices.chance(50):
+        made = replace(made, args=(filter, *made.args[1:]))
+    return made
+
+
 def write_then_read(choices: Choices) -> Step:
-    """The same filter asked before and after a write: what a cache must not get wrong."""
-    asked = _read_call(choices)
-    return (asked, _write_call(choices), asked)
+    """The same question before and after a write: what a cache must not get wrong."""
+    name = _collection(choices)
+    method = choices.one(_HOT_READS)
+    options = choices.options(method.options, 2)
+    asked = Call(name, method.name, tuple(build(choices) for build in method.args), options)
+    read: Step = (asked,)
+    if method.name in ("find", "aggregate"):
+        read = (replace(asked, store="cursor"), Call("$cursor", "to_list", (100,)))
+    filter = asked.args[-1] if isinstance(asked.args[-1], dict) else {}
+    written = [_hot_write(choices, name, filter) for _ in range(1 + choices.index(2))]
+    return (*read, *written, *read)
 
 
 def bulk(choices: Choices) -> Step:
@@ -350,7 +381,7 @@ FAMILIES: Mapping[str, Callable[[Choices], Step]] = {
 }
 # How many rules of the state machine each family has.
 WEIGHTS: Mapping[str, int] = {
-    "read": 4, "write": 4, "write_then_read": 3, "find_cursor": 3, "aggregate_cursor": 2, "bulk": 2,
+    "read": 4, "write": 4, "write_then_read": 4, "find_cursor": 3, "aggregate_cursor": 2, "bulk": 2,
     "schema": 1, "handles": 1, "session": 1, "other_cursor": 1, "gridfs": 1,
 }  # fmt: skip
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis.errors
 import pytest
 from pymongo import MongoClient
 
 import qbmongo
+from qbmongo.core.index import NamespaceIndex
+from qbmongo.core.store import Entry
+from qbmongo.records import Effect
 from qbmongo_tests.parity.drivers import DRIVERS, Driver
+from qbmongo_tests.parity.equality import Mismatch
 from qbmongo_tests.parity.harness import Pair, Report, run_parity
-from qbmongo_tests.parity.programs import described_methods
+from qbmongo_tests.parity.operations import Call
+from qbmongo_tests.parity.programs import Beginning, described_methods
 
 # A cursor that an example abandons is collected late, and Motor's own deprecations are compared.
 pytestmark = [
@@ -77,12 +83,30 @@ def test_the_driver_acts_as_itself(plain_pair: Pair, parity_steps: int) -> None:
     assert report.steps >= min(parity_steps, 300)
 
 
+@pytest.mark.parametrize("kind", ["insert", "update", "delete"])
+def test_a_cache_that_overlooks_writes_is_found(
+    kind: str, server_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The harness can fail: answers kept over the program's own writes."""
+    affected = NamespaceIndex.affected
+
+    def overlooking(self: NamespaceIndex, effect: Effect) -> set[Entry]:
+        return set() if effect.kind == kind else affected(self, effect)
+
+    monkeypatch.setattr(NamespaceIndex, "affected", overlooking)
+    driver = DRIVERS["sync"]()
+    ours = driver.ours(server_uri, SETTINGS["default"])
+    pair = Pair(driver, driver.plain(server_uri), ours, server_uri)
+    try:
+        # Flaky: the stale answer was dropped by its event when hypothesis asked again.
+        with pytest.raises((Mismatch, hypothesis.errors.Flaky)):
+            run_parity(pair, 20_000, shrink=False)
+    finally:
+        pair.close()
+
+
 def test_a_difference_in_one_document_is_found(plain_pair: Pair, server_uri: str) -> None:
     """The harness can fail: a document changed in one arm only."""
-    from qbmongo_tests.parity.equality import Mismatch
-    from qbmongo_tests.parity.operations import Call
-    from qbmongo_tests.parity.programs import Beginning
-
     plain_pair.begin(Beginning(None, (Call("c0", "insert_one", ({"_id": 1, "a": 1},)),)))
     other: MongoClient[dict[str, Any]]
     with MongoClient(server_uri) as other:
