@@ -24,6 +24,28 @@ _GROUPS = 256
 _MISSING = object()
 
 
+def _put(held: dict[Any, Entry | set[Entry]], key: Any, entry: Entry) -> None:
+    """Adds an entry under a key; one that is alone there needs no set."""
+    others = held.get(key)
+    if others is None:
+        held[key] = entry
+    elif isinstance(others, set):
+        others.add(entry)
+    elif others is not entry:
+        held[key] = {others, entry}
+
+
+def _take(held: dict[Any, Entry | set[Entry]], key: Any, entry: Entry) -> None:
+    """Removes an entry from under a key."""
+    others = held.get(key)
+    if others is entry:
+        del held[key]
+    elif isinstance(others, set):
+        others.discard(entry)
+        if not others:
+            del held[key]
+
+
 class Group:
     """Entries that depend on the same things: paths, window, whether their `_id`s are known.
 
@@ -44,22 +66,18 @@ class Group:
         )
         self.path = footprint.equality[0] if footprint.equality is not None else None
         self.members: set[Entry] = set()
-        self.by_equality: dict[Any, set[Entry]] = {}
+        self.by_equality: dict[Any, Entry | set[Entry]] = {}
         self.inside_memo: dict[Any, bool] = {}
 
     def add(self, entry: Entry) -> None:
         self.members.add(entry)
         if entry.equality is not None:
-            self.by_equality.setdefault(entry.equality, set()).add(entry)
+            _put(self.by_equality, entry.equality, entry)
 
     def discard(self, entry: Entry) -> None:
         self.members.discard(entry)
         if entry.equality is not None:
-            same = self.by_equality.get(entry.equality)
-            if same is not None:
-                same.discard(entry)
-                if not same:
-                    del self.by_equality[entry.equality]
+            _take(self.by_equality, entry.equality, entry)
 
     def that_may_match(self, document: Mapping[str, Any]) -> Iterable[Entry]:
         """Members whose equality the document may meet; all where that cannot be told quickly."""
@@ -70,7 +88,8 @@ class Group:
         if isinstance(value, (list, tuple, Mapping)):
             return self.members
         try:
-            return self.by_equality.get(canonical(value), ())
+            held = self.by_equality.get(canonical(value), ())
+            return held if not isinstance(held, Entry) else (held,)
         except TypeError:
             return self.members
 
@@ -118,28 +137,14 @@ class NamespaceIndex:
 
     def add(self, entry: Entry) -> None:
         entry.group.add(entry)
-        by_id = self._by_id
         for identity in entry.ids:
-            held = by_id.get(identity)
-            if held is None:
-                by_id[identity] = entry
-            elif type(held) is set:
-                held.add(entry)
-            elif held is not entry:
-                by_id[identity] = {held, entry}  # type: ignore[arg-type]
+            _put(self._by_id, identity, entry)
 
     def discard(self, entry: Entry) -> None:
         # An empty group stays: what was dropped is often read again.
         entry.group.discard(entry)
-        by_id = self._by_id
         for identity in entry.ids:
-            held = by_id.get(identity)
-            if held is entry:
-                del by_id[identity]
-            elif type(held) is set:
-                held.discard(entry)
-                if not held:
-                    del by_id[identity]
+            _take(self._by_id, identity, entry)
 
     def affected(self, effect: Effect) -> set[Entry]:
         """Every entry whose answer the effect may have changed."""

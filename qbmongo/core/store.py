@@ -15,7 +15,7 @@ __all__ = ["Budget", "Entry", "Store"]
 # Measured with tracemalloc over 100,000 entries (bench/bench_memory.py): what an entry costs beside
 # the bytes of its value and key, and what each indexed `_id` adds.
 ENTRY_BYTES = 480
-ID_BYTES = 130
+ID_BYTES = 165
 
 
 class Budget:
