@@ -10,15 +10,17 @@ import asyncio
 import copy
 import itertools
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import bson
+from pymongo import MongoClient
 
 from qbmongo_tests.clients.sites import Site, ready, resolved
 
-__all__ = ["Ask", "Documents", "Place", "answer", "other", "same", "start_transaction"]
+__all__ = ["Ask", "Documents", "Place", "answer", "opened", "other", "same", "start_transaction"]
 
 Ask = Callable[[Any], Any]
 Documents = Sequence[Mapping[str, Any]]
@@ -44,6 +46,16 @@ def other(collection: Any) -> Any:
 async def start_transaction(session: Any) -> None:
     """Starts a transaction; only PyMongo Async has it to be awaited."""
     await resolved(session.start_transaction())
+
+
+@contextmanager
+def opened(name: str, uri: str) -> Iterator[Site]:
+    """A driver on a server, in a database that is dropped in the end; for fixtures of a module."""
+    site = Site(name, uri, f"qbmongo_{uuid.uuid4().hex[:12]}")
+    yield site
+    site.close()
+    with MongoClient[Any](uri) as client:
+        client.drop_database(site.database)
 
 
 class Place:

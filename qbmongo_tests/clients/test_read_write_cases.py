@@ -5,7 +5,6 @@ Reference: the plain driver of the same kind, asked after each write.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,11 +13,11 @@ import pytest
 from bson import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from bson.son import SON
-from pymongo import MongoClient, WriteConcern
+from pymongo import WriteConcern
 from pymongo.errors import OperationFailure
 
 from qbmongo import CacheSettings, Settings
-from qbmongo_tests.clients.places import Place, answer, other, same, start_transaction
+from qbmongo_tests.clients.places import Place, answer, opened, other, same, start_transaction
 from qbmongo_tests.clients.read_write_cases import MOVED, Moves
 from qbmongo_tests.clients.read_write_ways import LEAVES, WAYS, Leaves
 from qbmongo_tests.clients.sites import Site, ready, resolved
@@ -55,13 +54,9 @@ class Clients:
 
 
 @pytest.fixture(scope="module", params=sorted(DRIVERS))
-def clients(
-    request: pytest.FixtureRequest, server_uri: str, plain_client: MongoClient[dict[str, Any]]
-) -> Iterator[Clients]:
-    site = Site(request.param, server_uri, f"qbmongo_{uuid.uuid4().hex[:12]}")
-    yield Clients(site)
-    site.close()
-    plain_client.drop_database(site.database)
+def clients(request: pytest.FixtureRequest, server_uri: str) -> Iterator[Clients]:
+    with opened(request.param, server_uri) as site:
+        yield Clients(site)
 
 
 @pytest.fixture
