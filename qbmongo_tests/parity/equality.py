@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from types import FunctionType
 from typing import Any
 from uuid import UUID
@@ -107,6 +108,10 @@ class Comparison:
     def _check_float(self, plain: float, ours: float, path: str) -> None:
         same = plain == ours and math.copysign(1, plain) == math.copysign(1, ours)
         if not same and not (plain != plain and ours != ours):
+            raise Mismatch(f"{path}: {plain!r} != {ours!r}")
+
+    def _check_decimal(self, plain: Decimal, ours: Decimal, path: str) -> None:
+        if plain.as_tuple() != ours.as_tuple():
             raise Mismatch(f"{path}: {plain!r} != {ours!r}")
 
     def _check_datetime(self, plain: datetime, ours: datetime, path: str) -> None:
@@ -291,6 +296,7 @@ _BY_TYPE: dict[type, Any] = {
     int: Comparison._check_plain,
     bool: Comparison._check_plain,
     float: Comparison._check_float,
+    Decimal: Comparison._check_decimal,
     str: Comparison._check_text,
     datetime: Comparison._check_datetime,
     ObjectId: Comparison._check_id,

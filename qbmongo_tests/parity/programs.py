@@ -382,7 +382,7 @@ FAMILIES: Mapping[str, Callable[[Choices], Step]] = {
 # How many rules of the state machine each family has.
 WEIGHTS: Mapping[str, int] = {
     "read": 4, "write": 4, "write_then_read": 4, "find_cursor": 3, "aggregate_cursor": 2, "bulk": 2,
-    "schema": 1, "handles": 1, "session": 1, "other_cursor": 1, "gridfs": 1,
+    "schema": 1, "handles": 2, "session": 1, "other_cursor": 1, "gridfs": 1,
 }  # fmt: skip
 
 
