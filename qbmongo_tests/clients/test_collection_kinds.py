@@ -15,7 +15,7 @@ from pymongo.collation import Collation
 
 from qbmongo import CacheSettings, Settings
 from qbmongo_tests.clients.places import Ask, Place, answer, opened, same
-from qbmongo_tests.clients.sites import Site, resolved
+from qbmongo_tests.clients.sites import resolved
 from qbmongo_tests.parity.drivers import DRIVERS
 
 SETTINGS = Settings(profile=None, cache=CacheSettings(lease_s=60.0))
