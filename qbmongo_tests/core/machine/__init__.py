@@ -1,0 +1,1 @@
+"""A client, a replica set and everybody else, stepped by hand: see `explorer`."""

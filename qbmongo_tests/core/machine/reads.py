@@ -1,0 +1,148 @@
+"""A client's read, step by step, as the cursors in qbmongo.clients make it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
+
+from qbmongo.core.engine import ALONE, Join, Lead, Scope
+
+from .documents import Query
+from .world import Actor, Cancelled, DriverError, Request, Steps, World
+
+__all__ = ["Reader"]
+
+
+class _Waiter:
+    """Somebody who waits for a flight's answer."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: Any = None
+
+    def is_done(self) -> bool:
+        return self.answer is not None
+
+    def deliver(self, answer: Any) -> None:
+        assert self.answer is None
+        self.answer = answer
+
+
+class Reader:
+    """One task or thread that reads, again and again."""
+
+    def __init__(self, world: World, name: str, queries: tuple[Query, ...]) -> None:
+        self._world = world
+        self._name = name
+        self._queries = queries
+        self._scopes = {q.namespace: world.engine.scope(q.namespace) for q in queries}
+        self.actor: Actor = world.spawn(name, self._run())
+
+    def _run(self) -> Steps:
+        world, below = self._world, self._world.choices.below
+        while True:
+            query = self._queries[below(len(self._queries))]
+            try:
+                yield None
+                self.actor.may_cancel = True
+                yield from self._read(query)
+            except (Cancelled, DriverError) as error:
+                world.say(f"{self._name}: {type(error).__name__}")
+                world.oracle.gave_up(self)
+            self.actor.may_cancel = False
+
+    def _read(self, query: Query) -> Steps:
+        world, scope = self._world, self._scopes[query.namespace]
+        oracle, clock, below = world.oracle, world.clock, world.choices.below
+        start_s = oracle.began(self)
+        op = query.make()
+        entry = scope.hit(op, DEFAULT_CODEC_OPTIONS, start_s)
+        if entry is not None:
+            data = entry.data
+            if below(4) == 3:
+                yield None
+            scope.served(entry, start_s, clock.now_s)
+            world.say(f"{self._name}: {query} from memory")
+            oracle.check(self, query, data)
+            return
+        share = below(6) != 5
+        while True:
+            decision = scope.begin_read(op, DEFAULT_CODEC_OPTIONS, clock.now_s, share=share)
+            if type(decision) is not Join:
+                ticket: Any = decision
+                break
+            yield None
+            waiter = _Waiter()
+            if not scope.join(decision, waiter):
+                continue
+            world.say(f"{self._name}: {query} joins")
+            answer = yield from self._wait(scope, decision, waiter)
+            if type(answer) is bytes:
+                scope.settle_read(decision.ticket, clock.now_s, documents=1, size=len(answer))
+                world.say(f"{self._name}: {query} from a flight")
+                oracle.check(self, query, answer)
+                return
+            ticket = answer if type(answer) is Lead else decision.ticket
+            break
+        world.say(f"{self._name}: {query} is sent as {type(ticket).__name__}")
+        request = Request()
+        try:
+            yield None
+            yield from world.call(self._name, self._send(scope, query, ticket, request))
+        except Cancelled:
+            heir = scope.cancel_read(ticket)
+            if heir is not None:
+                world.say(f"{self._name}: hands over")
+                heir[0].deliver(heir[1])
+            raise
+        oracle.check_sent(self, request.executed_s)
+
+    def _wait(self, scope: Scope, join: Join, waiter: _Waiter) -> Steps:
+        try:
+            yield waiter.is_done
+        except Cancelled:
+            scope.leave(join, waiter)
+            if type(waiter.answer) is Lead:
+                heir = scope.cancel_read(waiter.answer)
+                if heir is not None:
+                    heir[0].deliver(heir[1])
+            raise
+        return waiter.answer
+
+    def _send(self, scope: Scope, query: Query, ticket: Any, result: Request) -> Steps:
+        """The driver's part: sends, and sends again once if it may."""
+        world = self._world
+        clock, engine = world.clock, world.engine
+        after = ticket.seen if type(ticket) is Lead else 0
+        for _ in range(2):
+            branch = world.selected
+            request = Request()
+            world.send("find", request, world.read(branch, query, after, request))
+            yield request.answered
+            if request.error is None:
+                break
+            if request.error == "not_primary":
+                world.discover()
+        else:
+            for waiter in scope.fail_read(ticket, clock.now_s):
+                waiter.deliver(ALONE)
+            raise DriverError(request.error)
+        yield from world.on_its_way()
+        address = branch.primary.address
+        ticket.address = address
+        reply = world.reply(request.time)
+        engine.command_succeeded(world.next_key(), "find", reply, address, clock.now_s)
+        yield from world.on_its_way()
+        # A cursor that its caller closes before the end fills nothing.
+        data = request.data if type(ticket) is Lead and ticket.fill.shared else None
+        if data is None and world.choices.below(8) != 7:
+            data = request.data
+        waiters = scope.settle_read(
+            ticket, clock.now_s, documents=1, size=len(request.data), data=data
+        )
+        for waiter in waiters:
+            waiter.deliver(ALONE if data is None else data)
+        result.executed_s = request.executed_s
+        yield None
