@@ -77,7 +77,7 @@ def shorten(
     for position, value in enumerate(tape):
         if value and attempts > 0:
             attempts -= 1
-            plainer = tape[:position] + [0] + tape[position + 1 :]
+            plainer = [*tape[:position], 0, *tape[position + 1 :]]
             if fails(plainer):
                 tape = plainer
     return tape

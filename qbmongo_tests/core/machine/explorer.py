@@ -3,7 +3,7 @@
 Nothing here runs by itself: every call is broken into its observable steps (a read: look up, begin,
 send, the server executes, the event is published, settle, return; a write: started, send, a time is
 taken in the oplog, commit, the event, return; the watcher: each command and each event), each step
-is taken by somebody's generator, and the explorer decides who goes next, from a seed or from a tape.
+is taken by somebody's generator, and the explorer decides who goes next, from a seed or a tape.
 What a read may return is said in `oracle`.
 """
 
@@ -216,7 +216,8 @@ def run_once(
         report: what was checked is added to it.
         reads: how many.
         often: what shall happen as often as it can: "gap", "clear", "elect", "discover", "watch",
-            "kill", "stall", "cancel", "pause", "wait", "transactions", "loss", "delay", "quiet", "ttl";
+            "kill", "stall", "cancel", "pause", "wait", "transactions", "loss", "delay", "quiet",
+            "ttl";
             "no gap" and so on: as seldom as it can.
         trace: keep what happens, in words.
 

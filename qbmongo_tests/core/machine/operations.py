@@ -1,4 +1,4 @@
-"""Writes: the command on the wire, what it does to a state, and the events it leaves in the oplog."""
+"""Writes: the command on the wire, what it does to a state, the events it leaves in the oplog."""
 
 from __future__ import annotations
 

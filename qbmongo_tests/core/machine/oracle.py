@@ -11,11 +11,12 @@ read begins at `start` and returns at `end`.
   `start - window` and `end`, upon which every *own* write acknowledged before `start` has been
   applied that S does not contain yet.
 
-`window` is `lease_s`, or `ttl_s` where the user set it: by so much may the writes of others, and own
+`window` is `lease_s`, or `ttl_s` where the user set it: by so much may others' writes, and own
 writes whose outcome is not known, be missing; an own acknowledged write never is. (Own writes are
 applied anew, as operations, because another writer's earlier write may be the one that is missing.)
 A view that another client has put in a collection's place less than `window` before `start` is not
-known as one: own writes to what it shows may be missing from it. An own write that a fail-over rolled back is required of no read: the plain driver would not find it.
+known as one: own writes to what it shows may be missing from it. An own write that a fail-over
+rolled back is required of no read: the plain driver would not find it.
 With `ttl_s` and no stream, own writes of unknown outcome that the server executes within
 `unknown_s` of the error count as acknowledged, because what they touch is not cached for so long.
 """
@@ -202,8 +203,10 @@ class Oracle:
         import bson
 
         lines = [
-            f"{query} began at {start_s:.3f}, returned at {self._clock.now_s:.3f}: "
-            f"{bson.decode_all(data)}",
+            (
+                f"{query} began at {start_s:.3f}, returned at {self._clock.now_s:.3f}: "
+                f"{bson.decode_all(data)}"
+            ),
             "acknowledged before:",
         ]
         lines += [

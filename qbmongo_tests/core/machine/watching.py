@@ -55,7 +55,7 @@ class Watcher:
                 if world.watched is not branch or world.newest is not branch:
                     self._changed()
                 else:
-                    yield from world.pause()
+                    yield from self._rest()
 
     def _changed(self) -> None:
         """Another primary: what the last one applied may have been rolled back."""
@@ -112,8 +112,11 @@ class Watcher:
                 break
         world.say(f"watcher: lease from {start_s:.3f}, everything up to {time}")
         world.engine.lease(DATABASE, branch.primary, start_s)
-        clock = world.clock
-        until_s = clock.now_s + 0.05 * world.choices.below(8)
+        yield from self._rest()
+
+    def _rest(self) -> Steps:
+        clock = self._world.clock
+        until_s = clock.now_s + 0.05 * self._world.choices.below(6)
         yield lambda: clock.now_s >= until_s
 
 

@@ -113,7 +113,7 @@ class World:
     """One run: engine, oracle, primaries, and what each client's driver believes.
 
     newest: the latest primary. selected: the one that the client's driver sends to. watched: the
-    one that the watcher's driver sends to. trace: what happened, in words; None where not asked for.
+    one that the watcher's driver sends to. trace: what happened, in words, or None.
     """
 
     def __init__(

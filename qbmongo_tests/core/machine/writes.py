@@ -1,4 +1,4 @@
-"""A client's writes and transactions, step by step, as a driver and its command events make them."""
+"""A client's writes and transactions, step by step, as a driver and its events make them."""
 
 from __future__ import annotations
 
