@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from bson.codec_options import CodecOptions
+from bson.errors import BSONError
 
 from ..records import ReadOp, WriteOp
 from ..settings import Settings
@@ -222,7 +223,7 @@ class Scope:
                 return ticket
             try:
                 send = frozen(op, codec)
-            except Exception:
+            except (BSONError, OverflowError, TypeError, ValueError):
                 # The driver says what cannot be encoded.
                 engine.bypassed["unencodable"] += 1
                 return ticket
