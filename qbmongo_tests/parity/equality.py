@@ -40,7 +40,7 @@ _NUMBERED = re.compile(
     r"(cursor id|txnNumber:?|transaction number( is)?) -?\d+|[a-zA-Z_.]* object at 0x[0-9a-f]+"
     r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     r"|(?<=RawBSONDocument\()b.*?(?=, codec_options)"
-    r"|\$clusterTime.*?operationTime[^T]*Timestamp\(\d+, \d+\)"
+    r"|'?\$clusterTime.*?operationTime[^T]*Timestamp\(\d+, \d+\)"
     # Up to PyMongo 4.13 a document that cannot be encoded is shown with its whole command.
     r"|'lsid': \{'id': Binary\(.*?, 4\)\}|'\$clusterTime': \{.*?\}\}|'txnNumber': (Int64\()?\d+"
     r"|'operationTime': Timestamp\(\d+, \d+\)"
