@@ -20,7 +20,12 @@ import motor.frameworks.asyncio as executor
 import motor.motor_asyncio as driver
 import pymongo.collection
 import pymongo.database
-from motor.metaprogramming import unwrap_args_session, unwrap_kwargs_session
+from motor.core import AgnosticRawBatchCommandCursor, AgnosticRawBatchCursor
+from motor.metaprogramming import (
+    create_class_with_framework,
+    unwrap_args_session,
+    unwrap_kwargs_session,
+)
 from pymongo import MongoClient
 
 from ..core.engine import Join, Lead, Scope
@@ -45,6 +50,11 @@ __all__ = [
 ]
 
 monotonic = time.monotonic
+
+# Motor makes these classes at first use and names them after the module of whoever asked: they are
+# the driver's, also where it is our collection that asks first.
+for _driver_class in (AgnosticRawBatchCursor, AgnosticRawBatchCommandCursor):
+    create_class_with_framework(_driver_class, executor, driver.__name__)
 _Sync = pymongo.collection.Collection
 
 
