@@ -157,6 +157,8 @@ class Pair:
         database = self._other[name]
         content: dict[str, Any] = {}
         for info in sorted(database.list_collections(), key=lambda info: str(info["name"])):
+            if info["name"].startswith("tmp.agg_out."):
+                continue  # The server's own, of an $out that failed; gone when it gets round to it.
             collection = database[info["name"]]
             is_view = info.get("type") == "view"
             content[info["name"]] = {
