@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -151,7 +152,8 @@ class MotorHandle(_Handle):
                 if not done.done():
                     done.set_result(is_caught_up)
 
-            loop.call_soon_threadsafe(resolve)
+            with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
+                loop.call_soon_threadsafe(resolve)
 
         watcher.when_caught_up(finish)
         try:

@@ -3,17 +3,15 @@
 Methods return Futures and run even if nobody awaits them. The driver's calls run in executor
 threads; the engine is asked in the loop's thread, so that a hit costs no thread.
 
-Motor reached its end of life on 2026-05-14; this module can be deleted without touching others.
+Motor reached its end of life on 2026-05-14; this module and motor_futures.py can be deleted without
+touching others.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import contextvars
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import motor.frameworks.asyncio as executor
@@ -28,14 +26,14 @@ from motor.metaprogramming import (
 )
 from pymongo import MongoClient
 
-from ..core.engine import Join, Lead, Scope
+from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
-from .cursors import Reading, call_bypass, deliver, hand_on, served_one
-from .fairness import LoopTurn
+from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
-from .parts import Parts, bound_sync_session
+from .motor_futures import done, start
+from .parts import LoopParts, bound_sync_session
 from .pymongo_sync import open_aggregation, send_value
 from .sync_cursors import CommandCursor, Cursor
 from .values import Aggregation, ValueRead, answered
@@ -56,118 +54,6 @@ monotonic = time.monotonic
 for _driver_class in (AgnosticRawBatchCursor, AgnosticRawBatchCommandCursor):
     create_class_with_framework(_driver_class, executor, driver.__name__)
 _Sync = pymongo.collection.Collection
-
-
-class LoopWaiter:
-    """A Future of the program's that a flight's answer will resolve; told from any thread."""
-
-    __slots__ = ("_context", "_loop", "_resolve")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, resolve: Callable[[Any], None]) -> None:
-        self._loop = loop
-        self._resolve = resolve
-        # What follows is the waiting call's own, not that of whoever brings the answer.
-        self._context = contextvars.copy_context()
-
-    def deliver(self, answer: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
-            self._loop.call_soon_threadsafe(self._resolve, answer, context=self._context)
-
-
-def _run(loop: Any, job: Callable[[Any], Any], ticket: Any) -> asyncio.Future[Any]:
-    """Runs a blocking call under its ticket in an executor thread."""
-    future: asyncio.Future[Any] = executor.run_on_executor(loop, job, ticket)
-    if type(ticket) is Lead:
-        # The thread outlives its cancelled caller, or never starts: whoever waits sends again, and
-        # what an older sending brings settles nothing.
-        def given_up(done: asyncio.Future[Any]) -> None:
-            if done.cancelled():
-                heir = ticket.scope.cancel_read(ticket)
-                if heir is not None:
-                    deliver([heir])
-
-        future.add_done_callback(given_up)
-    return future
-
-
-def _copy(source: asyncio.Future[Any], target: asyncio.Future[Any]) -> None:
-    """Makes one Future end as another does, and the other be cancelled with it."""
-
-    def ended(done: asyncio.Future[Any]) -> None:
-        if target.done():
-            if not done.cancelled():
-                done.exception()  # nobody else will ask
-        elif done.cancelled():
-            target.cancel()
-        elif done.exception() is not None:
-            target.set_exception(done.exception())  # type: ignore[arg-type]
-        else:
-            target.set_result(done.result())
-
-    def cancelled(done: asyncio.Future[Any]) -> None:
-        if done.cancelled():
-            source.cancel()
-
-    source.add_done_callback(ended)
-    target.add_done_callback(cancelled)
-
-
-def _start(
-    loop: Any,
-    scope: Scope,
-    begin: Callable[[], Any],
-    decode: Callable[[bytes], tuple[Any, int] | None],
-    job: Callable[[Any], Any],
-) -> asyncio.Future[Any]:
-    """A read that no kept answer serves: waits for a flight, or runs `job` under the ticket.
-
-    begin: what the engine says of the read. decode: a flight's answer as the program shall have it,
-    and how many documents that is; None if it cannot be decoded.
-    """
-    while True:
-        decision = begin()
-        if type(decision) is not Join:
-            return _run(loop, job, decision)
-        join = decision
-        future: asyncio.Future[Any] = loop.create_future()
-
-        def resolve(answer: Any, future: Any = future, join: Any = join) -> None:
-            if future.done():
-                hand_on(scope, answer)
-                return
-            ready = decode(answer) if type(answer) is bytes else None
-            if ready is None:
-                _copy(_run(loop, job, answer if type(answer) is Lead else join.ticket), future)
-                return
-            scope.settle_read(join.ticket, monotonic(), documents=ready[1], size=len(answer))
-            future.set_result(ready[0])
-
-        waiter = LoopWaiter(loop, resolve)
-        if not scope.join(join, waiter):
-            continue
-
-        def left(done: Any, join: Any = join, waiter: Any = waiter) -> None:
-            if done.cancelled():
-                scope.leave(join, waiter)
-
-        future.add_done_callback(left)
-        return future
-
-
-def _done(collection: Any, value: Any) -> asyncio.Future[Any]:
-    """A Future that has its result; once a turn is over, one that gets it in the next."""
-    loop = collection.get_io_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    if collection.database.client._qb.turn.over(loop):
-        loop.call_soon(_set_result, future, value)
-    else:
-        future.set_result(value)
-    return future
-
-
-def _set_result(future: asyncio.Future[Any], value: Any) -> None:
-    if not future.done():
-        future.set_result(value)
 
 
 def _observed_write(kind: WriteKind) -> Any:
@@ -226,7 +112,7 @@ class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):  # type: ignore[type-arg]
             ):
                 reading.begin(delegate, bound_sync_session(), wait=False)
                 if delegate._id == 0:
-                    return _done(self.collection, len(delegate._data))
+                    return done(self.collection, len(delegate._data))
             return executor.run_on_executor(self.get_io_loop(), delegate._refresh)
 
         def _async_close(self):
@@ -273,12 +159,12 @@ class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):  # type: ignore[type-arg]
 
             decision = begin()
             if delegate._id == 0:
-                return _done(self.collection, drained())
+                return done(self.collection, drained())
             if decision is None:
                 return super().to_list(length)
             first = [decision]
             loop = self.get_io_loop()
-            return _start(
+            return start(
                 loop, reading.scope, lambda: first.pop() if first else begin(), decode, job
             )
 
@@ -346,7 +232,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                             scope.engine.fault("decode", error)
                         else:
                             scope.served(entry, started_s, monotonic())
-                            return _done(self, document)
+                            return done(self, document)
                     missed = True
             try:
                 wanted = filter
@@ -378,12 +264,12 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
 
             decision = begin()
             if cursor._id == 0:
-                return _done(self, cursor._data[0] if cursor._data else None)
+                return done(self, cursor._data[0] if cursor._data else None)
             if decision is None:
                 return super().find_one(filter, *args, **kwargs)
             first = [decision]
             loop = self.get_io_loop()
-            return _start(loop, scope, lambda: first.pop() if first else begin(), decode, job)
+            return start(loop, scope, lambda: first.pop() if first else begin(), decode, job)
 
         @functools.wraps(driver.AsyncIOMotorCollection.find)
         def find(self, *args, **kwargs):
@@ -406,13 +292,13 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                 entry = scope.hit(read.op, codec, started_s)
                 if entry is not None and (value := read.unpack(entry.data)) is not None:
                     scope.served(entry, started_s, monotonic())
-                    return _done(self, value[0])
+                    return done(self, value[0])
 
             def decode(data):
                 value = read.unpack(data)
                 return None if value is None else (value[0], 1)
 
-            return _start(
+            return start(
                 self.get_io_loop(),
                 scope,
                 lambda: scope.begin_read(
@@ -501,7 +387,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                     cursor = answered(scope, CommandCursor, delegate, entry.data)
                     if cursor is not None:
                         scope.served(entry, started_s, monotonic())
-                        return _done(self, cursor)
+                        return done(self, cursor)
 
             def call(target, pipeline=pipeline):
                 return _Sync.aggregate(target, pipeline, session, let, comment, **kwargs)
@@ -510,7 +396,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                 cursor = answered(scope, CommandCursor, delegate, data)
                 return None if cursor is None else (cursor, len(cursor._data))
 
-            return _start(
+            return start(
                 self.get_io_loop(),
                 scope,
                 lambda: scope.begin_read(
@@ -558,7 +444,7 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
     """
 
     def __init__(self, *args: Any, qb: Settings | None = None, **kwargs: Any) -> None:
-        self._qb = MotorParts(qb, args, kwargs, threads=True)
+        self._qb = LoopParts(qb, args, kwargs, threads=True)
         super().__init__(*args, **kwargs)
         self._qb.conceal(self.options)
         self._qb.watch_with(MongoClient)
@@ -608,12 +494,3 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
                 return result
 
             return executor.run_on_executor(self.get_io_loop(), job)
-
-
-class MotorParts(Parts):
-    """The parts of a Motor client."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        cache = self.settings.cache
-        self.turn = LoopTurn(cache.hits_per_turn if cache is not None else 64)

@@ -24,10 +24,11 @@ from ..core.profile import Profile
 from ..core.store import Budget
 from ..settings import Settings
 from .arguments import place_of_call
+from .fairness import LoopTurn
 from .fork_lock import ForkSafeLock
 from .listener import EffectListener, PrimaryListener
 
-__all__ = ["UNCACHED", "Parts", "bound_async_session", "bound_sync_session"]
+__all__ = ["UNCACHED", "LoopParts", "Parts", "bound_async_session", "bound_sync_session"]
 
 # All clients of the process share one budget of bytes; see core.store.Budget.
 _BUDGET = Budget(ForkSafeLock())
@@ -140,6 +141,16 @@ class Parts:
             engine.after_fork(threading.Lock())
         if self.watcher is not None:
             self.watcher.after_fork()
+
+
+class LoopParts(Parts):
+    """The parts of a client whose calls begin on an event loop."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cache = self.settings.cache
+        # Without a cache there are no hits to count.
+        self.turn = LoopTurn(1 if cache is None else cache.hits_per_turn)
 
 
 # What the drivers' clients take by position.

@@ -19,11 +19,10 @@ from ..settings import Settings
 from . import arguments
 from .async_cursors import AsyncCommandCursor, AsyncCursor, AsyncSizedCursor, TaskWaiter
 from .cursors import Reading, call_bypass, deliver, served_one
-from .fairness import LoopTurn
 from .handle import AsyncHandle
 from .listener import CURRENT
 from .opened import AsyncCheckout, Opened
-from .parts import Parts, bound_async_session
+from .parts import LoopParts, bound_async_session
 from .read_errors import programs_errors
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
@@ -401,10 +400,10 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
     client["qb"].
     """
 
-    _qb: AsyncParts
+    _qb: LoopParts
 
     def __init__(self, *args: Any, qb: Settings | None = None, **kwargs: Any) -> None:
-        self._qb = AsyncParts(qb, args, kwargs, threads=False)
+        self._qb = LoopParts(qb, args, kwargs, threads=False)
         super().__init__(*args, **kwargs)
         self._qb.conceal(self.options)
         self._qb.watch_with(AsyncMongoClient)
@@ -468,12 +467,3 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
                 raise
             write.done(result)
             return result
-
-
-class AsyncParts(Parts):
-    """The parts of a client that belongs to one event loop."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        cache = self.settings.cache
-        self.turn = LoopTurn(cache.hits_per_turn if cache is not None else 64)
