@@ -18,9 +18,20 @@ from typing import Any, TypeVar
 import bson
 from pymongo import MongoClient
 
+from qbmongo import CacheSettings, Settings
 from qbmongo_tests.clients.sites import Site, ready, resolved
 
-__all__ = ["Ask", "Documents", "Place", "answer", "opened", "other", "same", "start_transaction"]
+__all__ = [
+    "Ask",
+    "Documents",
+    "Place",
+    "answer",
+    "opened",
+    "other",
+    "places",
+    "same",
+    "start_transaction",
+]
 
 Ask = Callable[[Any], Any]
 Documents = Sequence[Mapping[str, Any]]
@@ -56,6 +67,21 @@ def opened(name: str, uri: str) -> Iterator[Site]:
     site.close()
     with MongoClient[Any](uri) as client:
         client.drop_database(site.database)
+
+
+@contextmanager
+def places(name: str, uri: str) -> Iterator[Callable[[], Place]]:
+    """Makes places of one cached client and one plain one of a driver; for fixtures of a module.
+
+    The lease outlives a slow machine; the profile is off, so that counters are quick to read.
+    """
+    with opened(name, uri) as site:
+        client = site.ours(Settings(profile=None, cache=CacheSettings(lease_s=60.0)))
+        plain = site.plain()
+        yield lambda: Place(site, client, plain)
+        stats = client.qb.stats()
+        assert stats.faults == {}
+        assert stats.cache.off is None
 
 
 class Place:

@@ -13,31 +13,23 @@ import pytest
 from pymongo import MongoClient, UpdateOne
 from pymongo.collation import Collation
 
-from qbmongo import CacheSettings, Settings
-from qbmongo_tests.clients.places import Ask, Place, answer, opened, same
+from qbmongo_tests.clients.places import Ask, Place, answer, places, same
 from qbmongo_tests.clients.sites import resolved
 from qbmongo_tests.parity.drivers import DRIVERS
 
-SETTINGS = Settings(profile=None, cache=CacheSettings(lease_s=60.0))
 ANY_CASE = Collation("en", strength=2)
 
 
 @pytest.fixture(scope="module", params=sorted(DRIVERS))
 def make_place(request: pytest.FixtureRequest, server_uri: str) -> Iterator[Callable[[], Place]]:
-    """Makes places of one cached client and one plain one of each driver."""
-    with opened(request.param, server_uri) as site:
-        client, plain = site.ours(SETTINGS), site.plain()
-        yield lambda: Place(site, client, plain)
+    with places(request.param, server_uri) as make:
+        yield make
 
 
 @pytest.fixture
-def place(make_place: Callable[[], Place]) -> Iterator[Place]:
+def place(make_place: Callable[[], Place]) -> Place:
     """Collections of this test's own, not filled yet."""
-    place = make_place()
-    yield place
-    stats = place.client.qb.stats()
-    assert stats.faults == {}
-    assert stats.cache.off is None
+    return make_place()
 
 
 def everything(c: Any) -> Any:
