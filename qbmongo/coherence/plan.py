@@ -253,7 +253,8 @@ class Plan:
         elif sent.stream is None:
             return
         elif meaning == "unauthorized":
-            reason = f"no privilege to watch database {sent.stream.database}: {failure.message}"
+            # The server's own words repeat the command with its session and cluster time.
+            reason = f"no privilege to watch database {sent.stream.database}"
             sent.stream.give_up("forbidden", reason, now_s + self._limits.forbidden_retry_s)
         elif is_stream:
             is_resumable = meaning == "resumable"

@@ -306,7 +306,8 @@ class Stream:
         if isinstance(wall_time, DatetimeMS) and server_clock_s is not None:
             self.lag_s = max(0.0, server_clock_s - int(wall_time) / 1000)
         if self._is_flooded(len(batch), now_s):
-            reason = f"more than {self._limits.max_events_per_s} events a second"
+            most = self._limits.max_events_per_s
+            reason = f"more than {most} events a second in database {self.database}"
             self.give_up("too_many_events", reason, now_s + self._limits.flood_retry_s)
 
     def _is_flooded(self, count: int, now_s: float) -> bool:
