@@ -6,24 +6,29 @@ Each on a real server, through each client, against the plain driver's answer.
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from pymongo import UpdateOne
-from pymongo.collation import Collation
+from pymongo import MongoClient
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from qbmongo import CacheSettings, Settings
-from qbmongo_tests import faults
+from qbmongo.coherence import records
+from qbmongo.local_server import LocalServer, find_server
+from qbmongo_tests import faults, wire
 from qbmongo_tests.clients.places import Place, answer, other, start_transaction
 from qbmongo_tests.clients.sites import Site, resolved
 from qbmongo_tests.faults import Command, DropReply, FaultProxy, Swallow
+from qbmongo_tests.parity.drivers import DRIVERS
 
 LEASE_S = 0.5
-ANY_CASE = Collation("en", strength=2)
 ZERO = {"_id": 1, "n": 0}
 
 
@@ -62,6 +67,10 @@ async def numbered(place: Place) -> None:
     await place.fill([ZERO])
     await place.trusted()
     await place.until(lambda: is_hit(place))
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "qbmongo"]
 
 
 # The stream falls silent
@@ -160,106 +169,6 @@ def test_one_connection_in_the_pool_is_enough(site: Site) -> None:
     place.run(work())
 
 
-# Other clients
-
-
-def test_a_program_that_polls_what_is_kept_sees_another_clients_write(site: Site) -> None:
-    place = place_at(site)
-
-    async def changed() -> bool:
-        return (await place.mine(one))["n"] == 1
-
-    async def work() -> None:
-        await numbered(place)
-        await answer(set_n(1), place.plain_c)
-        await place.until(changed)
-
-    place.run(work())
-
-
-def test_two_cached_clients_see_each_others_writes_when_caught_up(site: Site) -> None:
-    first = place_at(site)
-    second = Place(site, site.ours(cached()), first.plain, first.c.name)
-
-    async def work() -> None:
-        await numbered(first)
-        await second.trusted()
-        for n in range(1, 6):
-            await first.keep(one)
-            await second.keep(one)
-            writer, reader = (first, second) if n % 2 else (second, first)
-            await answer(set_n(n), writer.c)
-            assert (await writer.agree(one))["n"] == n
-            await reader.caught_up()
-            assert (await reader.agree(one))["n"] == n
-
-    first.run(work())
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda c: c.update_one({"b": 2}, {"$set": {"a": 1}}),
-        lambda c: c.insert_one({"_id": 9, "a": 1}),
-        lambda c: c.delete_one({"a": 1}),
-        lambda c: c.replace_one({"b": 2}, {"a": 1}),
-        lambda c: c.update_many({}, [{"$set": {"a": {"$subtract": ["$a", 1]}}}]),
-        lambda c: c.bulk_write([UpdateOne({"_id": 2}, {"$rename": {"b": "c"}, "$set": {"a": 1}})]),
-        lambda c: other(c).insert_one({"a": 1}),
-        lambda c: c.drop(),
-        lambda c: c.rename(c.name + "_new"),
-        lambda c: c.aggregate([{"$match": {"a": 2}}, {"$out": c.name}]),
-        lambda c: c.database.client.drop_database(c.database.name),
-    ],
-    ids=[
-        "moved in",
-        "insert",
-        "delete",
-        "replacement",
-        "pipeline",
-        "bulk",
-        "foreign",
-        "drop",
-        "rename",
-        "$out",
-        "dropDatabase",
-    ],
-)
-def test_another_clients_writes_are_seen_when_caught_up(site: Site, write: Any) -> None:
-    place = place_at(site)
-    reads = [
-        lambda c: c.find({"a": 1}),
-        lambda c: c.count_documents({"a": 1}),
-        lambda c: c.find().sort("a", 1).skip(1).limit(1),
-        lambda c: c.distinct("a"),
-        lambda c: c.aggregate(
-            [
-                {
-                    "$lookup": {
-                        "from": other(c).name,
-                        "localField": "a",
-                        "foreignField": "a",
-                        "as": "j",
-                    }
-                },
-                {"$project": {"j": {"$size": "$j"}}},
-                {"$sort": {"_id": 1}},
-            ]
-        ),
-    ]
-
-    async def work() -> None:
-        await place.fill([{"_id": n, "a": n, "b": n} for n in (1, 2, 3)])
-        await place.trusted()
-        before = [await place.keep(ask) for ask in reads]
-        await answer(write, place.plain_c)
-        await place.caught_up()
-        after = [await place.agree(ask) for ask in reads]
-        assert after != before
-
-    place.run(work())
-
-
 # Sessions
 
 
@@ -304,7 +213,7 @@ def test_a_session_bound_to_the_context_bypasses(site: Site) -> None:
 
 def test_another_primary_voids_what_was_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     elected: list[bytes] = []
-    rewrite = faults.rewrite_hello
+    rewrite = wire.rewrite_hello
 
     def rewritten(message: bytes, server: tuple[str, int], address: str) -> bytes:
         """The server's hello; once elected, of a later election."""
@@ -316,7 +225,7 @@ def test_another_primary_voids_what_was_kept(site: Site, monkeypatch: pytest.Mon
         return message[:at] + elected[-1] + message[at + 12 :]
 
     monkeypatch.setattr(faults, "rewrite_hello", rewritten)
-    polling = {"serverMonitoringMode": "poll", "heartbeatFrequencyMS": 500}
+    polling: dict[str, Any] = {"serverMonitoringMode": "poll", "heartbeatFrequencyMS": 500}
     place = place_at(site, uri=site.proxy.uri, **polling)
 
     async def work() -> None:
@@ -339,24 +248,249 @@ def test_another_primary_voids_what_was_kept(site: Site, monkeypatch: pytest.Mon
 def test_a_flood_of_events_switches_the_database_off_and_says_so(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = place_at(site, cached(max_events_per_s=50))
+    first = place_at(site, cached(max_events_per_s=50))
+    second = Place(site, first.client, first.plain, first.c.name)
+    name = f"{site.database}_2"
+    second.c, second.plain_c = first.client[name].c, first.plain[name].c
 
-    def given_up() -> bool:
-        return any(d.state == "too_many_events" for d in place.cache.watcher.databases)
+    def given_up() -> set[str]:
+        watched = first.cache.watcher.databases
+        return {d.database for d in watched if d.state == "too_many_events"}
 
     async def work() -> None:
-        await numbered(place)
-        many = [{"_id": n} for n in range(100, 500)]
-        await resolved(place.plain_c.insert_many(many))
-        await place.until(given_up)
-        await answer(set_n(1), place.plain_c)
-        with place.hits(0):
-            for ask in (one, everything, one, everything):
-                await place.agree(ask)
-        assert not place.cache.databases[site.database].trusted
+        for place in (first, second):
+            await resolved(place.plain_c.insert_one(ZERO))
+            await place.until(functools.partial(is_hit, place))
+        for place in (first, second):
+            many = [{"_id": n} for n in range(100, 500)]
+            await resolved(place.plain_c.insert_many(many))
+            await place.until(functools.partial(lambda p: p.c.database.name in given_up(), place))
+            await answer(set_n(1), place.plain_c)
+            with place.hits(0):
+                for ask in (one, everything, one, everything):
+                    await place.agree(ask)
+            assert not place.cache.databases[place.c.database.name].trusted
+        await resolved(first.plain.drop_database(name))
 
     with caplog.at_level(logging.INFO, logger="qbmongo"):
-        place.run(work())
-    assert [record.message for record in caplog.records] == [
-        f"qbmongo: {site.database} is not cached: more than 50 events a second"
+        first.run(work())
+    assert lines(caplog) == [
+        f"qbmongo: {database} is not cached: more than 50 events a second in database {database}"
+        for database in (site.database, name)
     ]
+
+
+# Privileges
+
+
+class Guarded:
+    """A server that checks passwords and roles, and a user who may watch one database of two."""
+
+    def __init__(self, server: LocalServer) -> None:
+        self.root: MongoClient[dict[str, Any]] = MongoClient(server.uri)
+        self.server = server
+
+    def uri_of(self, user: str) -> str:
+        """Makes a user who may read `mine` and find in `theirs`; returns who connects as him."""
+        found = {
+            "resource": {"db": "theirs", "collection": ""},
+            "actions": ["find", "listCollections", "listIndexes"],
+        }
+        command = self.root.admin.command
+        command("createRole", f"finder_{user}", privileges=[found], roles=[])
+        roles = [{"role": "read", "db": "mine"}, {"role": f"finder_{user}", "db": "admin"}]
+        command("createUser", user, pwd="secret", roles=roles)
+        return f"mongodb://{user}:secret@{self.server.address}/?authSource=admin"
+
+
+@pytest.fixture(scope="module")
+def guarded(request: pytest.FixtureRequest) -> Iterator[Guarded]:
+    with _server_of(request.config, auth=True) as server:
+        guarded = Guarded(server)
+        for name in ("mine", "theirs", "ours"):
+            guarded.root[name].c.insert_one(ZERO)
+        yield guarded
+        guarded.root.close()
+
+
+def _server_of(config: pytest.Config, **options: Any) -> LocalServer:
+    """A server with options of its own, to be started by a with statement."""
+    program = find_server(config.getoption("--server-kind"))
+    if program is None:
+        pytest.skip("needs a server of its own, and no program to start was found")
+    return LocalServer(program, **options)
+
+
+@pytest.fixture(params=sorted(DRIVERS))
+def limited(request: pytest.FixtureRequest, guarded: Guarded) -> Iterator[Site]:
+    """A driver that connects as a user of its own, named after the driver; database `mine`."""
+    user = f"user_{uuid.uuid4().hex[:8]}"
+    site = Site(request.param, guarded.uri_of(user), "mine")
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was refused is tried again soon, not after minutes."""
+    limits = functools.partial(records.Limits, forbidden_retry_s=0.1)
+    monkeypatch.setattr(records, "Limits", limits)
+
+
+def test_a_database_that_may_not_be_watched_is_not_cached_and_others_are(
+    limited: Site, guarded: Guarded, caplog: pytest.LogCaptureFixture, quick_retries: None
+) -> None:
+    client = limited.ours(cached(lease_s=LEASE_S))
+    mine, theirs = (Place(limited, client, client, "c") for _ in range(2))
+    theirs.c = client.theirs.c
+    numbers = itertools.count()
+
+    async def is_tried_again() -> bool:
+        """Whether the stream was refused several times; never is anything kept."""
+        n = next(numbers)
+        guarded.root.theirs.c.update_one({"_id": 1}, {"$set": {"n": n}})
+        refused = theirs.cache.bypassed.get("untrusted", 0)
+        with theirs.hits(0):
+            assert (await theirs.mine(one))["n"] == n
+        assert theirs.cache.bypassed["untrusted"] == refused + 1
+        return bool(client.qb.stats().cache.watcher.failures >= 5)
+
+    async def work() -> None:
+        await mine.until(lambda: is_hit(mine))
+        await theirs.until(is_tried_again)
+        await mine.until(lambda: is_hit(mine))
+
+    limited.run(work())
+    assert len(lines(caplog)) == 1, lines(caplog)
+    assert "theirs is not cached: no privilege to watch" in lines(caplog)[0]
+
+
+def test_a_privilege_lost_meanwhile_ends_hits_in_that_database(
+    limited: Site, guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = limited.ours(cached(lease_s=LEASE_S))
+    user = limited.uri.split("//")[1].split(":")[0]
+    guarded.root.admin.command("grantRolesToUser", user, roles=[{"role": "read", "db": "ours"}])
+    mine, ours = (Place(limited, client, client, "c") for _ in range(2))
+    ours.c = client.ours.c
+
+    async def work() -> None:
+        await mine.until(lambda: is_hit(mine))
+        await ours.until(lambda: is_hit(ours))
+        role = {"role": "read", "db": "mine"}
+        guarded.root.admin.command("revokeRolesFromUser", user, roles=[role])
+        end_s = time.monotonic() + 2 * LEASE_S
+
+        async def is_refused() -> bool:
+            try:
+                await mine.mine(one)
+            except OperationFailure as error:
+                return error.code == 13
+            assert time.monotonic() < end_s, "hits go on although the stream was refused"
+            return False
+
+        await mine.until(is_refused)
+        await ours.until(lambda: is_hit(ours))
+        with pytest.raises(OperationFailure):
+            await mine.mine(one)
+
+    limited.run(work())
+    assert len(lines(caplog)) == 1, lines(caplog)
+    assert "mine is not cached: no privilege to watch" in lines(caplog)[0]
+
+
+# A server without change streams
+
+
+@pytest.fixture(scope="module")
+def standalone(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    with _server_of(request.config, standalone=True) as server:
+        yield server
+
+
+@pytest.fixture(params=sorted(DRIVERS))
+def alone(request: pytest.FixtureRequest, standalone: LocalServer) -> Iterator[Site]:
+    """A driver on the standalone server, in a database that no other test uses."""
+    site = Site(request.param, standalone.uri, f"d{uuid.uuid4().hex[:8]}")
+    yield site
+    site.close()
+
+
+def test_without_change_streams_nothing_is_kept_and_one_line_says_why(
+    alone: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = place_at(alone)
+
+    def is_known() -> bool:
+        return bool(place.cache.watcher.state == "unsupported")
+
+    async def work() -> None:
+        await place.fill([ZERO])
+        await place.mine(one)
+        await place.until(is_known)
+        refused = place.cache.bypassed["untrusted"]
+        with place.hits(0):
+            for n in range(3):
+                await answer(set_n(n), place.plain_c)
+                assert (await place.agree(one))["n"] == n
+        assert place.cache.bypassed["untrusted"] == refused + 3
+        assert place.cache.entries == 0
+
+    place.run(work())
+    assert lines(caplog) == [
+        f"qbmongo: {alone.database} is not cached: change streams need a replica set"
+    ]
+
+
+def test_without_change_streams_a_time_to_live_keeps_answers_so_long_and_no_longer(
+    alone: Site,
+) -> None:
+    ttl_s = 0.4
+    place = place_at(alone, cached(ttl_s=ttl_s))
+
+    async def work() -> None:
+        await place.fill([ZERO])
+        await place.until(lambda: is_hit(place))
+        # An own write is seen at once.
+        await answer(set_n(1), place.c)
+        assert (await place.agree(one))["n"] == 1
+        await answer(set_n(2), place.plain_c)
+        end_s = time.monotonic() + ttl_s
+        seen = 1
+        while seen == 1:
+            start_s = time.monotonic()
+            seen = (await place.mine(one))["n"]
+            assert seen == 2 or start_s < end_s
+        await place.until(lambda: is_hit(place))
+        assert (await place.agree(one))["n"] == 2
+
+    place.run(work())
+
+
+def test_what_a_write_of_unknown_outcome_may_touch_is_not_kept_for_unknown_s(alone: Site) -> None:
+    unknown_s = 0.5
+    settings = cached(ttl_s=60.0, unknown_s=unknown_s)
+    place = place_at(alone, settings, alone.proxy.uri)
+
+    async def is_other_hit() -> bool:
+        hits = place.cache.hits
+        await answer(one, other(place.c))
+        return bool(place.cache.hits > hits)
+
+    async def work() -> None:
+        await place.fill([ZERO], [ZERO])
+        await place.until(lambda: is_hit(place))
+        await place.until(is_other_hit)
+        alone.proxy.on("update", DropReply())
+        sent_s = time.monotonic()
+        with pytest.raises(AutoReconnect):
+            await answer(set_n(1), place.c)
+        refused = place.cache.bypassed.get("unknown_outcome", 0)
+        with place.hits(0):
+            assert (await place.agree(one))["n"] == 1
+        assert place.cache.bypassed["unknown_outcome"] == refused + 1
+        assert await is_other_hit()
+        await place.until(lambda: is_hit(place))
+        assert time.monotonic() > sent_s + unknown_s
+
+    place.run(work())
