@@ -178,6 +178,8 @@ def _populate(world: World, often: frozenset[str]) -> None:
     below = world.choices.below
     first, count = below(len(_QUERIES)), 1 + below(6)
     asked = tuple(_QUERIES[(first + 5 * n) % len(_QUERIES)] for n in range(count))
+    if "foreign" in often:
+        asked = tuple(query for query in _QUERIES if query.name.startswith("lookup"))
     for number in range(2 + below(4)):
         Reader(world, f"reader {number}", asked)
     for number in range(1 + below(2)):
@@ -217,7 +219,7 @@ def run_once(
         reads: how many.
         often: what shall happen as often as it can: "gap", "clear", "elect", "discover", "watch",
             "kill", "stall", "cancel", "pause", "wait", "transactions", "loss", "delay", "quiet",
-            "ttl";
+            "ttl", "unknown" (commands), "stale" (primaries), "foreign" (collections);
             "no gap" and so on: as seldom as it can.
         trace: keep what happens, in words.
 

@@ -8,7 +8,15 @@ from typing import Any
 from .choices import Choices
 from .documents import DATABASE, GROUPS, IDS, NUMBERS, Changes, Document, State
 
-__all__ = ["Event", "Operation", "any_operation", "dropping", "events_of"]
+__all__ = [
+    "Event",
+    "Operation",
+    "any_operation",
+    "dropping",
+    "events_of",
+    "foreign_operation",
+    "unknown_operation",
+]
 
 # A change event without its clusterTime.
 Event = Mapping[str, Any]
@@ -249,15 +257,8 @@ def _special(choices: Choices, version: int, kind: int) -> Operation:
         name, locks = f"bulk(_id {i}, {fields}; o {other})", (("c", i), ("o", i))
         return Operation(name, command, evaluate, locks=locks, database="admin")
     if kind == 5:
-        command = {"frobnicate": "c", "with": i}
-        evaluate = _set("c", i, fields, upsert=None)
-        return Operation(
-            f"unknown(_id {i}, {fields})", command, evaluate, locks=(("c", i),), is_retryable=False
-        )
-    change = {"q": {"_id": i}, "u": {"$set": {"g": g, "n": n, "v": version}}, "upsert": True}
-    evaluate = _set("o", i, {"g": g, "n": n, "v": version}, upsert=other)
-    command = {"update": "o", "updates": [change]}
-    return Operation(f"update(o, _id {i}, {fields})", command, evaluate, locks=(("o", i),))
+        return unknown_operation(i, version)
+    return foreign_operation(other)
 
 
 def _definition(choices: Choices, *, is_own: bool) -> Operation:
@@ -273,6 +274,32 @@ def _definition(choices: Choices, *, is_own: bool) -> Operation:
         return dropping()
     return Operation(
         "view(c)", {"create": "c"}, whole=_made_view, is_retryable=False, is_definition=True
+    )
+
+
+def foreign_operation(document: Document) -> Operation:
+    """An upsert into the collection that aggregations look into."""
+    i = document["_id"]
+    fields = {name: value for name, value in document.items() if name != "_id"}
+    change = {"q": {"_id": i}, "u": {"$set": fields}, "upsert": True}
+    return Operation(
+        f"update(o, _id {i}, {fields})",
+        {"update": "o", "updates": [change]},
+        _set("o", i, fields, upsert=document),
+        locks=(("o", i),),
+    )
+
+
+def unknown_operation(identity: int, version: int) -> Operation:
+    """A command that nobody knows, which writes: everything may have changed."""
+    command = {"frobnicate": "c", "with": identity}
+    fields = {"v": version}
+    return Operation(
+        f"unknown(_id {identity}, {fields})",
+        command,
+        _set("c", identity, fields, upsert=None),
+        locks=(("c", identity),),
+        is_retryable=False,
     )
 
 

@@ -55,7 +55,7 @@ class Watcher:
                 if world.watched is not branch or world.newest is not branch:
                     self._changed()
                 else:
-                    yield from self._rest()
+                    yield from self._rest(0.2 if "gap" in world.often else 0.05)
 
     def _changed(self) -> None:
         """Another primary: what the last one applied may have been rolled back."""
@@ -114,9 +114,9 @@ class Watcher:
         world.engine.lease(DATABASE, branch.primary, start_s)
         yield from self._rest()
 
-    def _rest(self) -> Steps:
+    def _rest(self, scale_s: float = 0.05) -> Steps:
         clock = self._world.clock
-        until_s = clock.now_s + 0.05 * self._world.choices.below(6)
+        until_s = clock.now_s + scale_s * self._world.choices.below(6)
         yield lambda: clock.now_s >= until_s
 
 

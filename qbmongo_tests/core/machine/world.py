@@ -121,6 +121,7 @@ class World:
     ) -> None:
         self.choices = choices
         self.config = config
+        self.often = often
         self.trace: list[str] | None = [] if trace else None
         self.clock = Clock()
         covered_s = None if config.ttl_s is None or config.has_stream else config.unknown_s
@@ -230,16 +231,20 @@ class World:
     def elect(self) -> None:
         """Another primary, or the same server in another term."""
         old, below = self.newest, self.choices.below
+        stays = "stale" in self.often
+        if stays:
+            # All it has is safe, so that it can go on proving that to the watcher.
+            old.replicate(old.gapless)
         kept = old.majority + below(old.gapless - old.majority + 1)
         host = old.primary.address[0]
-        if below(3) == 2:
+        if not stays and below(3) == 2:
             old.is_dead = True
         else:
             host = "b" if host == "a" else "a"
             for other in self.old:
                 # It cannot be a stale primary and the new one.
                 other.is_dead = other.is_dead or other.primary.address[0] == host
-            old.is_dead = below(2) == 1
+            old.is_dead = not stays and below(2) == 1
         self.newest = old.elect(old.number + 1, host, kept)
         self.old.append(old)
         self.say("election:", self.newest.primary, "has all up to", self.newest.majority)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .operations import Operation, any_operation, dropping
+from .documents import IDS
+from .operations import Operation, any_operation, dropping, foreign_operation, unknown_operation
 from .oracle import OwnWrite
 from .server import Branch, Transaction
 from .world import Actor, Cancelled, DriverError, Request, Steps, World
@@ -55,12 +56,7 @@ class Writer(_Caller):
         world = self._world
         while True:
             yield from world.pause()
-            operation = any_operation(
-                world.choices,
-                world.next_version(),
-                is_own=True,
-                definitions=world.config.ttl_s is None,
-            )
+            operation = self._operation()
             owner = OwnWrite([operation], world.clock)
             try:
                 yield None
@@ -73,6 +69,17 @@ class Writer(_Caller):
             except DriverError as error:
                 world.say(f"{self._name}: {operation} failed: {error}")
             self.actor.may_cancel = False
+
+    def _operation(self) -> Operation:
+        world = self._world
+        below, version = world.choices.below, world.next_version()
+        if "unknown" in world.often and below(2):
+            return unknown_operation(below(len(IDS)), version)
+        if "foreign" in world.often and below(2):
+            return foreign_operation({"_id": below(len(IDS)), "g": 0, "n": 0, "v": version})
+        return any_operation(
+            world.choices, version, is_own=True, definitions=world.config.ttl_s is None
+        )
 
     def _write(self, operation: Operation, owner: OwnWrite) -> Steps:
         """The driver's part."""
@@ -91,7 +98,9 @@ class Writer(_Caller):
         opened: set[int] = set()
         first_error_s = None
         try:
-            for _ in range(2 if session is not None else 1):
+            for attempt in range(2 if session is not None else 1):
+                if attempt:
+                    yield from world.on_its_way()
                 key = world.next_key()
                 engine.command_started(key, name, operation.database, command, clock.now_s)
                 opened.add(key)
@@ -196,6 +205,8 @@ class TransactionWriter(_Caller):
             if attempt == 2:
                 # The driver has tried twice; the program asks it to commit again.
                 yield from world.pause()
+            elif attempt:
+                yield from world.on_its_way()
             request = yield from self._end("commitTransaction", session, owner)
             if request.error is None:
                 return True
