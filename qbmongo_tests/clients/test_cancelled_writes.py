@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from pymongo import InsertOne, UpdateOne
 from pymongo.errors import AutoReconnect, ClientBulkWriteException
-from pymongo.synchronous.pool import Connection
 
 from qbmongo_tests.clients.callers import until
-from qbmongo_tests.clients.sites import Site, resolved
+from qbmongo_tests.clients.sites import Site, Wire, resolved
 from qbmongo_tests.faults import DropReply
 
 WRITES: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -158,23 +157,28 @@ def test_a_write_that_the_driver_retried_is_seen_by_the_next_read(site: Site) ->
     site.run(work())
 
 
+class Interrupting(Wire):
+    """Ctrl-C between the server's answer to an update and our hearing of it."""
+
+    armed = False
+
+    def succeeded(self, event: Any) -> None:
+        if self.armed and event.command_name == "update":
+            self.armed = False
+            raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("name", ["update_one", "raw command", "bulk_write"])
 def test_a_write_that_ctrl_c_interrupted_is_seen_by_the_next_read(
-    name: str, server_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, server_uri: str, database_name: str
 ) -> None:
     site = Site("sync", server_uri, database_name)
     try:
-        client = filled(site)
+        interrupting = Interrupting()
+        client = filled(site, event_listeners=[interrupting])
         c, other = client[database_name].c, site.plain()[database_name].c
         assert c.find_one({"_id": 1})["n"] == 0
-        received = Connection.receive_message
-
-        def interrupted(self: Any, request_id: int | None) -> Any:
-            received(self, request_id)  # the server did it
-            monkeypatch.undo()
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(Connection, "receive_message", interrupted)
+        interrupting.armed = True
         with pytest.raises(KeyboardInterrupt):
             WRITES[name][1](c)
         assert c.find_one({"_id": 1}) == other.find_one({"_id": 1})
