@@ -197,12 +197,12 @@ class Cache:
     def _age_facts(namespace: Namespace, now_s: float, ttl_s: float) -> None:
         """Without a stream nobody tells of another's collMod: facts live as long as answers do."""
         namespace.untrusted = True
-        if namespace.facts is None:
-            namespace.until_s = None
-        elif namespace.until_s is None:
-            namespace.until_s = now_s + ttl_s
-        elif now_s >= namespace.until_s:
-            namespace.facts = namespace.until_s = None
+        if namespace.facts is not None and namespace.until_s is not None:
+            if now_s < namespace.until_s:
+                return
+            namespace.facts = None
+        # They are read after this instant, so that they are no older than that.
+        namespace.until_s = now_s + ttl_s
 
     def _stamp(self, fill: Fill) -> None:
         """Everything a fill remembers of the instant of its sending."""

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import bson
+from bson.errors import InvalidBSON
 
 from ..records import Effect, Footprint, ReadOp
 from .frozen import EXACT_CODEC
@@ -137,5 +138,6 @@ def ids_of(fill: Fill, data: bytes) -> list[Hashable] | None:
             return None
     try:
         return [canonical(document["_id"]) for document in bson.decode_all(data, EXACT_CODEC)]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, InvalidBSON):
+        # A string that is no UTF-8 is the program's own business, by its codec options.
         return None
