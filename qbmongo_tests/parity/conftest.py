@@ -28,6 +28,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             f"{name}: {report.steps} steps, {report.examples} examples, {calls} calls compared"
             f" ({errors} of them exceptions)"
         )
-        if config.getoption("verbose"):
+        if config.getoption("verbose") > 0:
             for method, count in sorted(report.calls.items()):
                 terminalreporter.write_line(f"    {method:45} {count:7}")

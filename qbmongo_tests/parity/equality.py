@@ -42,8 +42,8 @@ _NUMBERED = re.compile(
     r"|(?<=RawBSONDocument\()b.*?(?=, codec_options)"
     r"|'?\$clusterTime.*?operationTime[^T]*Timestamp\(\d+, \d+\)"
     # Up to PyMongo 4.13 a document that cannot be encoded is shown with its whole command.
-    r"|'lsid': \{'id': Binary\(.*?, 4\)\}|'\$clusterTime': \{.*?\}\}|'txnNumber': (Int64\()?\d+"
-    r"|'operationTime': Timestamp\(\d+, \d+\)"
+    r"|'lsid': \{'id': Binary\(.*?, 4\)\}|'\$clusterTime': .*?(?=, '\$db')"
+    r"|'txnNumber': (Int64\()?\d+"
 )
 
 
