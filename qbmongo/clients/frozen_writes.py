@@ -73,11 +73,19 @@ def _evident(holder: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**holder, **sent} if sent else holder
 
 
+_INSERT_NAMES = ("document", "bypass_document_validation", "session", "comment")
+
+
+def _is_insert_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the driver's insert_one takes these arguments; a call it refuses changes nothing."""
+    return len(args) <= len(_INSERT_NAMES) and kwargs.keys() <= set(_INSERT_NAMES[len(args) :])
+
+
 def _frozen_insert(
     codec: CodecOptions[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> _Arguments:
     document = args[0] if args else kwargs.get("document")
-    if type(document) is not dict:
+    if type(document) is not dict or not _is_insert_call(args, kwargs):
         return args, kwargs
     # As the driver does: the caller finds the `_id` in its document.
     if "_id" not in document:
