@@ -400,6 +400,7 @@ BYPASSED: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:use an explicit session with no_cursor_timeout")
 @pytest.mark.parametrize("case", BYPASSED)
 def test_what_is_not_cached_goes_to_the_server_and_its_reason_is_counted(
     site: Site, case: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import inspect
+import re
 import uuid
 import warnings
 from collections import OrderedDict
@@ -430,6 +431,7 @@ def without_times(result: Any) -> Any:
     if not isinstance(result, tuple):
         return result
     kind, text, details = result
+    text = re.sub(r"'lsid': \{.*?\}", "a session", text)
     if isinstance(details, dict):
         details = {k: v for k, v in details.items() if k not in ("$clusterTime", "operationTime")}
         for mark in ("Timestamp(", "{'hash'"):
