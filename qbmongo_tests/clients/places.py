@@ -9,27 +9,39 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import os
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import bson
+import pytest
 from pymongo import MongoClient
 
 from qbmongo import CacheSettings, Settings
 from qbmongo_tests.clients.sites import Site, ready, resolved
 
 __all__ = [
+    "ZERO",
     "Ask",
     "Documents",
     "Place",
     "answer",
+    "cached",
+    "everything",
+    "is_hit",
+    "lacks",
+    "lines",
+    "numbered",
+    "one",
     "opened",
     "other",
+    "place_at",
     "places",
     "same",
+    "set_n",
     "start_transaction",
 ]
 
@@ -59,6 +71,13 @@ async def start_transaction(session: Any) -> None:
     await resolved(session.start_transaction())
 
 
+def lacks(what: str) -> NoReturn:
+    """Skips a test that the server of this run cannot show; in CI that is an error."""
+    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        pytest.fail(f"the server has no {what} (in CI this is an error, not a skip)", pytrace=False)
+    pytest.skip(f"the server has no {what}")
+
+
 @contextmanager
 def opened(name: str, uri: str) -> Iterator[Site]:
     """A driver on a server, in a database that is dropped in the end; for fixtures of a module."""
@@ -71,12 +90,9 @@ def opened(name: str, uri: str) -> Iterator[Site]:
 
 @contextmanager
 def places(name: str, uri: str) -> Iterator[Callable[[], Place]]:
-    """Makes places of one cached client and one plain one of a driver; for fixtures of a module.
-
-    The lease outlives a slow machine; the profile is off, so that counters are quick to read.
-    """
+    """Makes places of one cached client and one plain one of a driver; for fixtures of a module."""
     with opened(name, uri) as site:
-        client = site.ours(Settings(profile=None, cache=CacheSettings(lease_s=60.0)))
+        client = site.ours(cached())
         plain = site.plain()
         yield lambda: Place(site, client, plain)
         stats = client.qb.stats()
@@ -179,3 +195,52 @@ class Place:
 def same(left: Any, right: Any) -> bool:
     """Equal to the last bit: types and the order of fields included."""
     return bool(bson.encode({"v": left}) == bson.encode({"v": right}))
+
+
+# What many tests do, on a document {_id: 1, n: 0}
+
+ZERO = {"_id": 1, "n": 0}
+
+
+def cached(**fields: Any) -> Settings:
+    """A cache without profile, so that counters are quick to read; a lease that a slow machine
+    does not lose."""
+    return Settings(profile=None, cache=CacheSettings(**{"lease_s": 60.0, **fields}))
+
+
+def place_at(
+    site: Site, settings: Settings | None = None, uri: str | None = None, **options: Any
+) -> Place:
+    """A place whose cached client is at uri (a proxy), and the plain one at the server."""
+    return Place(site, site.ours(settings or cached(), uri=uri, **options), site.plain())
+
+
+def one(c: Any) -> Any:
+    return c.find_one({"_id": 1})
+
+
+def everything(c: Any) -> Any:
+    return c.find().sort("_id", 1)
+
+
+def set_n(n: int) -> Ask:
+    return lambda c: c.update_one({"_id": 1}, {"$set": {"n": n}})
+
+
+async def is_hit(place: Place, ask: Ask = one) -> bool:
+    """Asks our client; whether the answer came from memory."""
+    before = place.cache.hits
+    await place.mine(ask)
+    return bool(place.cache.hits > before)
+
+
+async def numbered(place: Place) -> None:
+    """Writes {_id: 1, n: 0} and has it kept."""
+    await place.fill([ZERO])
+    await place.trusted()
+    await place.until(lambda: is_hit(place))
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What qbmongo has logged."""
+    return [record.getMessage() for record in caplog.records if record.name == "qbmongo"]

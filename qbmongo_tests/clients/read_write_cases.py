@@ -10,7 +10,7 @@ from bson import Decimal128
 from pymongo.collation import Collation
 from pymongo.errors import BulkWriteError
 
-from qbmongo_tests.clients.places import Ask, Documents, other
+from qbmongo_tests.clients.places import Ask, Documents, one, other
 
 __all__ = [
     "AB",
@@ -28,7 +28,6 @@ __all__ = [
     "first_by_a",
     "ids_of_a_1",
     "joined",
-    "one",
     "second_by_a",
     "sums",
     "two_by_a",
@@ -53,10 +52,6 @@ class Moves:
     write: Ask
     others: Documents = ()
     fails: type[Exception] | None = None
-
-
-def one(c: Any) -> Any:
-    return c.find_one({"_id": 1})
 
 
 def a_is_1(c: Any) -> Any:
@@ -154,7 +149,13 @@ OF_ITEMS = (
     lambda c: c.find({"items.n": 9}),
     lambda c: c.find({"items": {"$elemMatch": {"k": {"$gt": 0}, "n": 9}}}),
     lambda c: c.count_documents({"items.n": 9}),
-    lambda c: c.distinct("items.n"),
+    lambda c: c.aggregate(
+        [
+            {"$unwind": "$items"},
+            {"$group": {"_id": "$items.n", "of": {"$sum": 1}}},
+            {"$sort": {"_id": 1}},
+        ]
+    ),
     lambda c: c.find_one({"_id": 1}, {"items.n": 1}),
 )
 OF_OTHER = (joined, united, reached)

@@ -9,7 +9,7 @@ from typing import Any
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from qbmongo_tests.clients.places import Ask, Documents, other
+from qbmongo_tests.clients.places import Ask, Documents, one, other
 from qbmongo_tests.clients.read_write_cases import (
     AB,
     MEMBERSHIP,
@@ -25,7 +25,6 @@ from qbmongo_tests.clients.read_write_cases import (
     first_by_a,
     ids_of_a_1,
     joined,
-    one,
     second_by_a,
     sums,
     two_by_a,

@@ -11,14 +11,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pymongo import UpdateOne
 
 import qbmongo
-from qbmongo import CacheSettings, Settings
-from qbmongo_tests.clients.places import Ask, Place, answer, other, places
+from qbmongo_tests.clients.places import (
+    Ask,
+    Place,
+    answer,
+    cached,
+    numbered,
+    one,
+    other,
+    place_at,
+    places,
+    set_n,
+)
 from qbmongo_tests.clients.sites import Site, resolved
 from qbmongo_tests.parity.drivers import DRIVERS
 
@@ -85,21 +94,6 @@ def place(make_place: Callable[[], Place]) -> Place:
     return make_place()
 
 
-def one(c: Any) -> Any:
-    return c.find_one({"_id": 1})
-
-
-def set_n(n: int) -> Ask:
-    return lambda c: c.update_one({"_id": 1}, {"$set": {"n": n}})
-
-
-async def numbered(place: Place) -> None:
-    """Writes {_id: 1, n: 0} and has it kept."""
-    await place.fill([{"_id": 1, "n": 0}])
-    await place.trusted()
-    await place.keep(one)
-
-
 def test_a_program_that_polls_what_is_kept_sees_another_clients_write(place: Place) -> None:
     async def changed() -> bool:
         return bool((await place.mine(one))["n"] == 1)
@@ -113,10 +107,8 @@ def test_a_program_that_polls_what_is_kept_sees_another_clients_write(place: Pla
 
 
 def test_two_cached_clients_see_each_others_writes_when_caught_up(site: Site) -> None:
-    settings = Settings(profile=None, cache=CacheSettings(lease_s=60.0))
-    plain = site.plain()
-    first = Place(site, site.ours(settings), plain)
-    second = Place(site, site.ours(settings), plain, first.c.name)
+    first = place_at(site)
+    second = Place(site, site.ours(cached()), first.plain, first.c.name)
 
     async def work() -> None:
         await numbered(first)

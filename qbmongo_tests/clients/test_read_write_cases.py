@@ -16,15 +16,23 @@ from bson.son import SON
 from pymongo import WriteConcern
 from pymongo.errors import OperationFailure
 
-from qbmongo import CacheSettings, Settings
-from qbmongo_tests.clients.places import Place, answer, opened, other, same, start_transaction
+from qbmongo_tests.clients.places import (
+    ZERO,
+    Place,
+    answer,
+    cached,
+    everything,
+    one,
+    opened,
+    other,
+    same,
+    start_transaction,
+)
 from qbmongo_tests.clients.read_write_cases import MOVED, Moves
 from qbmongo_tests.clients.read_write_ways import LEAVES, WAYS, Leaves
 from qbmongo_tests.clients.sites import Site, ready, resolved
 from qbmongo_tests.parity.drivers import DRIVERS
 
-# The profile has tests of its own; without it the counters are quick to read.
-SETTINGS = Settings(profile=None, cache=CacheSettings(lease_s=60.0))
 MOVES = (*MOVED, *WAYS)
 CASES: tuple[Moves | Leaves, ...] = (*MOVES, *LEAVES)
 
@@ -37,7 +45,7 @@ class Clients:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.client, _ = site.cached("c", settings=SETTINGS)
+        self.client, _ = site.cached("c", settings=cached())
         self.plain = site.plain()
         self.places = {case.name: self.place() for case in CASES}
         site.run(self._fill())
@@ -138,20 +146,12 @@ def test_an_answer_that_a_write_cannot_change_stays(clients: Clients, case: Leav
     place.run(work())
 
 
-def one(c: Any) -> Any:
-    return c.find_one({"_id": 1})
-
-
-def everything(c: Any) -> Any:
-    return c.find().sort("_id", 1)
-
-
 @pytest.fixture
 def numbered(place: Place) -> Place:
     """A place with one document {_id: 1, n: 0}, whose reads can be kept."""
 
     async def prepare() -> None:
-        await place.fill([{"_id": 1, "n": 0}])
+        await place.fill([ZERO])
         await place.trusted()
 
     place.run(prepare())
