@@ -51,7 +51,7 @@ class Kept:
         self.scope = self.engine.scope(NAMESPACE)
         self.cache.lease("shop", PRIMARY, 0.0)
         stamp = self.cache.facts_stamp(NAMESPACE)
-        self.cache.facts_read(NAMESPACE, stamp, Facts(None, True))
+        self.cache.facts_read(stamp, Facts(None, True))
         self._requests = 0
 
     def keep(self, op: ReadOp, documents: Sequence[Mapping[str, Any]]) -> None:

@@ -100,16 +100,14 @@ class Cache:
         namespace.fills += 1
         return self.sequence, namespace.trust.epoch, namespace
 
-    def facts_read(self, name: str, stamp: tuple[int, int, Namespace], facts: Facts | None) -> None:
+    def facts_read(self, stamp: tuple[int, int, Namespace], facts: Facts | None) -> None:
         """Facts were read (None: could not be). Kept only if nothing changed them meanwhile."""
-        namespace = stamp[2]
-        if self._namespaces.get(name) is not namespace:
-            return
+        number, epoch, namespace = stamp
         changed = (
             facts is None
-            or namespace.trust.epoch != stamp[1]
-            or max(namespace.forgotten, self._cleared) > stamp[0]
-            or any(n > stamp[0] and e.kind == "namespace" for n, e, _ in namespace.log)
+            or namespace.trust.epoch != epoch
+            or max(namespace.forgotten, self._cleared) > number
+            or any(n > number and e.kind == "namespace" for n, e, _ in namespace.log)
         )
         self._fill_ended(namespace)
         if not changed:

@@ -96,14 +96,14 @@ class StreamSink:
         assert self.cache is not None
         known = facts_from(collections, indexes)
         with self.lock:
-            self.cache.facts_read(namespace, stamp, known)
+            self.cache.facts_read(stamp, known)
 
     def facts_failed(self, namespace: str, stamp: Any, reason: str | None) -> None:
         """The facts could not be read: for good, with a reason, or (None) this time."""
         assert self.cache is not None
         known = None if reason is None else Facts(reason, simple=False)
         with self.lock:
-            self.cache.facts_read(namespace, stamp, known)
+            self.cache.facts_read(stamp, known)
 
     def verification(self, database: str) -> Verification | None:
         """A hit of the database that is to be read again now."""

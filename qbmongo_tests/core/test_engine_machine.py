@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import sys
 
-from qbmongo_tests.core.machine.explorer import Report, explore
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qbmongo_tests.core.machine.choices import Choices
+from qbmongo_tests.core.machine.explorer import Report, explore, run_once
 
 _ORDINARY = 50_000 if os.environ.get("CI") == "true" else 8_000
 READS = int(os.environ.get("QBMONGO_MACHINE_READS", _ORDINARY))
@@ -26,3 +30,9 @@ def test_no_read_is_older_than_the_contracts_allow() -> None:
     # What is never exercised is not shown.
     for what in ("hits", "joins", "fills", "spared", "refused overtaken", "dropped event"):
         assert report.counts[what] > 0, what
+
+
+@given(st.binary(min_size=4_000, max_size=8_000))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_read_is_older_on_any_tape_of_decisions(tape: bytes) -> None:
+    run_once(Choices(tape=tape), Report())

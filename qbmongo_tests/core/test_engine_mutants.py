@@ -18,7 +18,7 @@ from qbmongo.core.cache import Cache
 from qbmongo.core.ledger import Ledger
 from qbmongo.core.trust import Trust
 
-from .machine.explorer import first_violation
+from .machine.explorer import explain, first_violation
 
 # What a mutant may cost; most are found within a tenth of it.
 READS = 100_000
@@ -297,6 +297,15 @@ def test_without_the_rule_a_read_is_too_old(name: str) -> None:
         found = first_violation(READS, SEED, OFTEN.get(name, ()))
     assert found is not None, f"{READS} reads show no need of it"
     assert "began at" in str(found), found
+
+
+def test_a_violation_is_told_step_by_step() -> None:
+    with MUTANTS["lease"]():
+        seed = next(s for s in range(100) if first_violation(1, s) is not None)
+        trace = explain(seed + 1, attempts=100)
+    assert "decisions" in trace.splitlines()[0]
+    assert "from memory" in trace
+    assert "answers of the timeline" in trace
 
 
 @pytest.mark.parametrize("often", sorted(set(OFTEN.values())), ids=lambda often: " ".join(often))

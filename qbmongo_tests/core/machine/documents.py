@@ -139,7 +139,7 @@ def _distinct(group: int) -> Query:
 
 def _lookup(group: int) -> Query:
     stage = {"from": "o", "localField": "n", "foreignField": "_id", "as": "j"}
-    pipeline = [{"$match": {"g": group}}, {"$lookup": stage}]
+    pipeline: list[Document] = [{"$match": {"g": group}}, {"$lookup": stage}]
 
     def make() -> ReadOp:
         return ReadOp("aggregate", f"{DATABASE}.c", {}, pipeline=pipeline)

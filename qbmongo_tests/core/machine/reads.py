@@ -116,19 +116,20 @@ class Reader:
         world = self._world
         clock, engine = world.clock, world.engine
         after = ticket.seen if type(ticket) is Lead else 0
-        for _ in range(2):
-            branch = world.selected
-            request = Request()
+        is_again = False
+        while True:
+            branch, request = world.selected, Request()
             world.send("find", request, world.read(branch, query, after, request))
             yield request.answered
             if request.error is None:
                 break
             if request.error == "not_primary":
                 world.discover()
-        else:
-            for waiter in scope.fail_read(ticket, clock.now_s):
-                waiter.deliver(ALONE)
-            raise DriverError(request.error)
+            if is_again:
+                for waiter in scope.fail_read(ticket, clock.now_s):
+                    waiter.deliver(ALONE)
+                raise DriverError(request.error)
+            is_again = True
         yield from world.on_its_way()
         address = branch.primary.address
         ticket.address = address

@@ -97,6 +97,7 @@ class Writer(_Caller):
         is_majority = below(2) == 0
         opened: set[int] = set()
         first_error_s = None
+        request = Request()
         try:
             for attempt in range(2 if session is not None else 1):
                 if attempt:
@@ -201,6 +202,7 @@ class TransactionWriter(_Caller):
         if below(6) == 5:
             yield from self._end("abortTransaction", session, owner)
             raise DriverError("aborted")
+        request = Request()
         for attempt in range(2 + 2 * below(2)):
             if attempt == 2:
                 # The driver has tried twice; the program asks it to commit again.
