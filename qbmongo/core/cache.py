@@ -245,6 +245,8 @@ class Cache:
         waiters = self._ended(fill)
         if reason is not None:
             self.refused[reason] += 1
+            if fill.address is not None:
+                self.answered_by(fill.address)
             return waiters
         self._keep(fill, data, known, now_s)
         return waiters
@@ -477,8 +479,8 @@ class Cache:
         if operation_time > self._seen.get(address, 0):
             self._seen[address] = operation_time
 
-    def written_on(self, address: Any) -> None:
-        """A server took a command that only a primary takes."""
+    def answered_by(self, address: Any) -> None:
+        """A server answered a command that is sent to the primary alone."""
         for trust in self._trusts.values():
             if trust.trusted and trust.primary.address != address:
                 self.primary_changed()

@@ -522,8 +522,11 @@ class Engine(StreamSink):
                 if time is not None:
                     cache.observed(address, time.time << 32 | time.inc)
                 if name not in READ_COMMANDS:
-                    cache.written_on(address)
-                    self._close(self.ledger.succeeded(key, reply), now_s)
+                    closed = self.ledger.succeeded(key, reply)
+                    if closed.effects:
+                        # An aggregation that writes nothing may have been sent to a secondary.
+                        cache.answered_by(address)
+                    self._close(closed, now_s)
         except Exception as error:
             self.cache_fault("command_succeeded", error)
 

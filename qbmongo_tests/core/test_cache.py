@@ -10,6 +10,7 @@ import pytest
 
 from qbmongo.core import cache as cache_module
 from qbmongo.core.cache import Cache, Fill
+from qbmongo.core.engine import Engine
 from qbmongo.core.fills import ids_of
 from qbmongo.core.frozen import EXACT_CODEC
 from qbmongo.core.keys import key_of
@@ -17,6 +18,7 @@ from qbmongo.core.store import Budget, Entry, Store
 from qbmongo.core.trust import Facts, Trust, facts_from
 from qbmongo.core.values import canonical
 from qbmongo.records import EVERYTHING, Effect, ReadOp
+from qbmongo.settings import Settings
 
 LEASE_S = 2.0
 PLAIN = Facts(None, simple=True)
@@ -153,6 +155,51 @@ def test_an_answer_of_another_primary_is_not_kept() -> None:
     cache = trusted_cache()
     settle(cache, begin(cache, by_id(1)), {"_id": 1}, by=B2)
     assert cache.refused == {"primary": 1}
+
+
+def test_whoever_answers_in_the_primarys_place_ends_the_trust() -> None:
+    cache = trusted_cache()
+    keep(cache, by_id(1), {"_id": 1})
+    settle(cache, begin(cache, by_id(2)), {"_id": 2}, by=B2)
+    assert kept(cache, by_id(1)) is None
+    assert not cache.trust("d").trusted
+
+
+@pytest.mark.parametrize(
+    ("command", "is_trusted"),
+    [
+        ({"insert": "c", "documents": [{"_id": 1}]}, False),
+        ({"aggregate": "c", "pipeline": [{"$out": "o"}], "cursor": {}}, False),
+        ({"aggregate": "c", "pipeline": [{"$match": {}}], "cursor": {}}, True),
+    ],
+    ids=["insert", "aggregation that writes", "aggregation that may run on a secondary"],
+)
+def test_only_what_is_sent_to_a_primary_tells_who_it_is(
+    command: dict[str, Any], is_trusted: bool
+) -> None:
+    cache = trusted_cache()
+    engine = Engine(
+        Settings(),
+        lock=nullcontext(),
+        find_place=lambda: None,
+        profile=None,
+        cache=cache,
+        mutable_ok=True,
+    )
+    name = next(iter(command))
+    engine.command_started(1, name, "d", command, 0.1)
+    engine.command_succeeded(1, name, {"ok": 1}, B2.address, 0.2)
+    assert cache.trust("d").trusted is is_trusted
+    assert not engine.faults
+
+
+def test_the_primary_itself_ends_nothing_by_an_answer_that_is_not_kept() -> None:
+    cache = trusted_cache()
+    keep(cache, by_id(1), {"_id": 1})
+    fill = begin(cache, by_id(2))
+    cache.close([update(2)])
+    settle(cache, fill, {"_id": 2})
+    assert kept(cache, by_id(1)) is not None
 
 
 def test_an_answer_is_not_kept_when_trust_ended_and_began_again() -> None:

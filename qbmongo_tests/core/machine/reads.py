@@ -123,8 +123,7 @@ class Reader:
             yield request.answered
             if request.error is None:
                 break
-            if request.error == "not_primary":
-                world.discover()
+            world.failed(request.error)
             if is_again:
                 for waiter in scope.fail_read(ticket, clock.now_s):
                     waiter.deliver(ALONE)

@@ -45,8 +45,9 @@ class DriverError(Exception):
 class Config:
     """What is tried in a run.
 
-    ttl_s: as in the settings. has_stream: there is a watcher. is_motor: driver calls run in
-    threads that outlive their cancelled callers. max_bytes, max_age_s: as in the settings.
+    has_stream: there is a watcher. is_motor: driver calls run in threads that outlive their
+    cancelled callers. is_told: the driver publishes who is primary; where it does not, the watcher's
+    driver learns it no later than the client's. The rest is as in the settings.
     """
 
     ttl_s: float | None = None
@@ -54,6 +55,7 @@ class Config:
     is_motor: bool = False
     max_bytes: int = 1 << 20
     max_age_s: float = 600.0
+    is_told: bool = True
     unknown_s: float = 4.0
 
     @classmethod
@@ -66,6 +68,7 @@ class Config:
             is_motor=choices.below(3) == 2,
             max_bytes=(1 << 20, 1 << 20, 4096)[choices.below(3)],
             max_age_s=(600.0, 600.0, 3.0)[choices.below(3)],
+            is_told=choices.below(3) < 2,
             unknown_s=(4.0, 0.0)[choices.below(2)],
         )
 
@@ -226,7 +229,16 @@ class World:
         if self.selected is not self.newest:
             self.say("client: selects primary", self.newest.number)
             self._select(self.newest)
-            self.changes_told.append(self.clock.now_s + PUBLISHED_WITHIN_S)
+            if self.config.is_told:
+                self.changes_told.append(self.clock.now_s + PUBLISHED_WITHIN_S)
+            else:
+                self.watched = self.newest
+
+    def failed(self, error: str | int | None) -> None:
+        """A command was answered with an error, which may say that who answered is no primary."""
+        if error == "not_primary":
+            self.engine.primary_changed()
+            self.discover()
 
     def elect(self) -> None:
         """Another primary, or the same server in another term."""

@@ -39,9 +39,8 @@ class _Caller:
             reply, address = world.reply(request.time), branch.primary.address
             world.engine.command_succeeded(key, name, reply, address, world.clock.now_s)
         else:
+            world.failed(request.error)
             world.engine.command_failed(key, name, _failure(request.error), world.clock.now_s)
-            if request.error == "not_primary":
-                world.discover()
 
 
 class Writer(_Caller):
