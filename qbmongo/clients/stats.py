@@ -75,6 +75,8 @@ def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
     cache = engine.cache
     if cache is None:
         return Stats(None, dict(engine.faults))
+    # The profile has a lock of its own, and its quantiles take milliseconds.
+    ratios = _hit_ratios(engine)
     with engine.lock:
         databases = {
             trust.database: DatabaseTrust(
@@ -99,7 +101,7 @@ def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
                 databases=databases,
                 watcher=watcher.stats() if watcher is not None else None,
                 off=cache.off_reason,
-                hit_ratio_by_shape=_hit_ratios(engine),
+                hit_ratio_by_shape=ratios,
             ),
             dict(engine.faults),
         )
