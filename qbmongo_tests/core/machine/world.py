@@ -46,7 +46,7 @@ class Config:
     """What is tried in a run.
 
     has_stream: there is a watcher. is_motor: driver calls run in threads that outlive their
-    cancelled callers. is_told: the driver publishes who is primary; where it does not, the watcher's
+    cancelled callers. is_told: the driver publishes who is primary; else the watcher's
     driver learns it no later than the client's. The rest is as in the settings.
     """
 
