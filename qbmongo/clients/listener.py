@@ -1,11 +1,11 @@
-"""The one command listener that every part shares, and the watch on who is primary."""
+"""The one command listener that every part shares."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 import weakref
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,17 +14,13 @@ from pymongo.monitoring import (
     CommandListener,
     CommandStartedEvent,
     CommandSucceededEvent,
-    ServerClosedEvent,
-    ServerDescriptionChangedEvent,
-    ServerListener,
-    ServerOpeningEvent,
 )
 
 from ..core.effects import READ_COMMANDS
 from ..core.engine import Engine, Ticket
 from .frozen_writes import evident
 
-__all__ = ["CURRENT", "OPENED", "EffectListener", "PrimaryListener"]
+__all__ = ["CURRENT", "OPENED", "EffectListener"]
 
 # The ticket whose driver call is running in this context: told which server answered.
 CURRENT: ContextVar[Ticket | None] = ContextVar("qbmongo_current", default=None)
@@ -50,6 +46,18 @@ class EffectListener(CommandListener):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = weakref.ref(engine)
+        self._client: Callable[[], Any] = _nobody
+        self._watcher: Callable[[], Any] = _nobody
+        self._topology: Any = None
+        self._primary: Any = None
+
+    def attach(self, client: Any) -> None:
+        """Whose topology to look at, from now on. client: the driver's own, held weakly."""
+        self._client = weakref.ref(client)
+
+    def renew_by(self, watcher: Any) -> None:
+        """Who is asked for a new lease when another primary has ended the old one; held weakly."""
+        self._watcher = weakref.ref(watcher)
 
     def started(self, event: CommandStartedEvent) -> None:
         name = event.command_name
@@ -78,6 +86,7 @@ class EffectListener(CommandListener):
             opened.discard(key)
         engine = self._engine()
         if engine is not None:
+            self._look(engine)
             engine.command_succeeded(
                 key, event.command_name, event.reply, address, time.monotonic()
             )
@@ -96,29 +105,40 @@ class EffectListener(CommandListener):
         if engine is not None:
             engine.command_failed(key, name, event.failure, time.monotonic())
 
+    def _look(self, engine: Engine) -> None:
+        """Tells the engine when another server, or the same in another term, is the primary.
 
-class PrimaryListener(ServerListener):
-    """Tells the engine when another server, or the same in another term, is the primary.
-
-    Not for AsyncMongoClient, which with a server listener could not be made outside a running loop.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = weakref.ref(engine)
-        self._primary: Any = None
-
-    def opened(self, event: ServerOpeningEvent) -> None:
-        pass
-
-    def description_changed(self, event: ServerDescriptionChangedEvent) -> None:
-        new = event.new_description
-        if new.server_type_name != "RSPrimary":
+        Looked at with every answer, before what it brings can be kept. A ServerListener would cost
+        a thread, which polls, hears of it later, and holds up closing for half a second.
+        """
+        client = self._client()
+        if client is None:
             return
-        primary = (event.server_address, new.election_id)
-        before, self._primary = self._primary, primary
-        engine = self._engine()
-        if engine is not None and before is not None and before != primary:
-            engine.primary_changed()
+        try:
+            topology = client.topology_description
+            if topology is self._topology:
+                return
+            self._topology = topology
+            for server in topology.server_descriptions().values():
+                if server.server_type_name == "RSPrimary":
+                    primary = (server.address, server.election_id)
+                    before, self._primary = self._primary, primary
+                    if before is not None and before != primary:
+                        engine.primary_changed()
+                        self._renew()
+        except Exception as error:
+            engine.cache_fault("topology", error)
 
-    def closed(self, event: ServerClosedEvent) -> None:
-        pass
+    def _renew(self) -> None:
+        """The watcher may have heard of the primary before us: then it sees no need of a proof."""
+        watcher = self._watcher()
+        if watcher is not None:
+            watcher._work.inbox.catch_up(_heard)
+
+
+def _heard(is_caught_up: bool) -> None:
+    """Nobody waits for it: the lease itself is told to the engine."""
+
+
+def _nobody() -> None:
+    """A client, or its watcher, that is still being made."""

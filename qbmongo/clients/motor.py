@@ -446,7 +446,7 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
     def __init__(self, *args: Any, qb: Settings | None = None, **kwargs: Any) -> None:
         self._qb = LoopParts(qb, args, kwargs, threads=True)
         super().__init__(*args, **kwargs)
-        self._qb.conceal(self.options)
+        self._qb.attach(self.delegate)
         self._qb.watch_with(MongoClient)
 
     @property

@@ -26,7 +26,7 @@ from ..settings import Settings
 from .arguments import place_of_call
 from .fairness import LoopTurn
 from .fork_lock import ForkSafeLock
-from .listener import EffectListener, PrimaryListener
+from .listener import EffectListener
 
 __all__ = ["UNCACHED", "LoopParts", "Parts", "bound_async_session", "bound_sync_session"]
 
@@ -69,21 +69,22 @@ class Parts:
         self.engine = _engine_for(self.settings, threads=threads)
         self.client_options = {**dict(zip(_POSITIONAL, args, strict=False)), **options}
         self.watcher: Any = None
-        self._listeners: tuple[Any, ...] = ()
+        self._listener: EffectListener | None = None
         if self.engine is not None and self.engine.cache is not None:
-            self._listeners = (EffectListener(self.engine),)
-            if threads:
-                self._listeners += (PrimaryListener(self.engine),)
-            _add_listeners(options, self._listeners)
+            self._listener = EffectListener(self.engine)
+            _add_listener(options, self._listener)
             _FORKED.add(self)
 
-    def conceal(self, client_options: Any) -> None:
-        """Takes our listeners out of what the driver shows of a client's options (its repr)."""
-        shown = getattr(client_options, "_options", {})
-        listeners = shown.get("event_listeners")
-        if not self._listeners or not listeners:
+    def attach(self, client: Any) -> None:
+        """The driver's client was made. Our listener is taken out of what it shows (its repr)."""
+        if self._listener is None:
             return
-        given = [listener for listener in listeners if listener not in self._listeners]
+        self._listener.attach(client)
+        shown = getattr(client.options, "_options", {})
+        listeners = shown.get("event_listeners")
+        if not listeners:
+            return
+        given = [listener for listener in listeners if listener is not self._listener]
         if given:
             shown["event_listeners"] = given
         else:
@@ -120,6 +121,8 @@ class Parts:
 
         self.watcher = watcher_type(engine, factory, effect_of_event, limits)
         engine.want = self.watcher.watch
+        if self._listener is not None:
+            self._listener.renew_by(self.watcher)
 
     def closed(self) -> None:
         """The driver's client was closed: nothing that was kept is served any more."""
@@ -160,12 +163,12 @@ _NOT_THE_WATCHERS = frozenset(
 )
 
 
-def _add_listeners(options: dict[str, Any], listeners: tuple[Any, ...]) -> None:
-    """Ours come after the program's; what the driver will refuse is left as it is."""
+def _add_listener(options: dict[str, Any], listener: EffectListener) -> None:
+    """Ours comes after the program's; what the driver will refuse is left as it is."""
     name = next((n for n in options if n.lower() == "event_listeners"), "event_listeners")
     given = options.get(name, ())
     if isinstance(given, Sequence):
-        options[name] = [*given, *listeners]
+        options[name] = [*given, listener]
 
 
 def _merged(own: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:

@@ -405,7 +405,7 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
     def __init__(self, *args: Any, qb: Settings | None = None, **kwargs: Any) -> None:
         self._qb = LoopParts(qb, args, kwargs, threads=False)
         super().__init__(*args, **kwargs)
-        self._qb.conceal(self.options)
+        self._qb.attach(self)
         self._qb.watch_with(AsyncMongoClient)
 
     @property

@@ -387,7 +387,7 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
     def __init__(self, *args: Any, qb: Settings | None = None, **kwargs: Any) -> None:
         self._qb = Parts(qb, args, kwargs, threads=True)
         super().__init__(*args, **kwargs)
-        self._qb.conceal(self.options)
+        self._qb.attach(self)
         self._qb.watch_with(MongoClient)
 
     @property
