@@ -248,7 +248,7 @@ class Reading:
         self.ticket = None
         chunks = self.chunks
         data = b"".join(chunks) if complete and chunks is not None else None
-        waiters = self.scope.settle_read(
+        return self.scope.settle_read(
             ticket,
             monotonic(),
             documents=self.documents,
@@ -257,7 +257,6 @@ class Reading:
             data=data,
             elapsed_s=self.elapsed_s,
         )
-        return [(waiter, ALONE if data is None else data) for waiter in waiters]
 
     def failed(self, error: BaseException, elapsed_s: float) -> list[Any]:
         """The driver raised. Returns waiters with what each is given: to go on alone, or, where

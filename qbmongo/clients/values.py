@@ -170,10 +170,7 @@ class ValueRead:
     def settled(self, ticket: Ticket, data: bytes | None) -> list[Any]:
         """The driver answered. Returns waiters with what each is given."""
         size = 0 if data is None else len(data)
-        waiters = self._scope.settle_read(
-            ticket, time.monotonic(), documents=1, size=size, data=data
-        )
-        return [(waiter, ALONE if data is None else data) for waiter in waiters]
+        return self._scope.settle_read(ticket, time.monotonic(), documents=1, size=size, data=data)
 
     def failed(self, ticket: Ticket, error: BaseException) -> list[Any]:
         """The driver raised. Returns waiters with what each is given."""

@@ -307,16 +307,19 @@ class Scope:
         getmores: int = 0,
         data: bytes | None = None,
         elapsed_s: float | None = None,
-    ) -> list[Any]:
-        """The driver answered. Returns the waiters, each to be given data (ALONE if that is None).
+    ) -> list[tuple[Any, Any]]:
+        """The driver answered. Returns the waiters, each with what it is to be given.
 
         documents, size: how many documents of how many bytes in all. data: their BSON, one after
         another, or None where the answer was not read to its end. elapsed_s: time spent in the
-        driver, where that is not simply from begin to now.
+        driver, where that is not simply from begin to now. A waiter is given the data, or ALONE.
         """
         waiters: list[Any] = []
+        answer: Any = ALONE
         if type(ticket) is Lead:
             waiters = self._settle_fill(ticket, now_s, data)
+            if data is not None and ticket.fill.is_for_waiters(ticket.address):
+                answer = data
         self._record(
             ticket,
             now_s,
@@ -326,7 +329,7 @@ class Scope:
             getmores=getmores,
             failed=False,
         )
-        return waiters
+        return [(waiter, answer) for waiter in waiters]
 
     def _settle_fill(self, lead: Lead, now_s: float, data: bytes | None) -> list[Any]:
         engine = self.engine

@@ -114,6 +114,14 @@ class Fill:
         self.primary: Any = None
         self.seen = 0
 
+    def is_for_waiters(self, address: Any) -> bool:
+        """Whether an answer from this server may be given to those who joined later.
+
+        The stream says nothing of what another primary holds than the one it was on, so that its
+        answer, which may have been on its way for long, may be too old for them.
+        """
+        return self.primary is None or self.primary.address == address
+
 
 def give_up(fill: Fill) -> list[Any]:
     """Closes a flight whose settlement failed; its waiters must not wait for ever."""

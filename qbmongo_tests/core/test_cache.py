@@ -10,7 +10,7 @@ import pytest
 
 from qbmongo.core import cache as cache_module
 from qbmongo.core.cache import Cache, Fill
-from qbmongo.core.engine import Engine
+from qbmongo.core.engine import ALONE, Engine, Join, Lead
 from qbmongo.core.fills import ids_of
 from qbmongo.core.frozen import EXACT_CODEC
 from qbmongo.core.keys import key_of
@@ -53,6 +53,17 @@ def trusted_cache() -> Cache:
 
 def learn(cache: Cache, facts: Facts = PLAIN, name: str = "d.c") -> None:
     cache.facts_read(cache.facts_stamp(name), facts)
+
+
+def engine_of(cache: Cache) -> Engine:
+    return Engine(
+        Settings(),
+        lock=nullcontext(),
+        find_place=lambda: None,
+        profile=None,
+        cache=cache,
+        mutable_ok=True,
+    )
 
 
 def by_id(identity: Any) -> ReadOp:
@@ -178,14 +189,7 @@ def test_only_what_is_sent_to_a_primary_tells_who_it_is(
     command: dict[str, Any], is_trusted: bool
 ) -> None:
     cache = trusted_cache()
-    engine = Engine(
-        Settings(),
-        lock=nullcontext(),
-        find_place=lambda: None,
-        profile=None,
-        cache=cache,
-        mutable_ok=True,
-    )
+    engine = engine_of(cache)
     name = next(iter(command))
     engine.command_started(1, name, "d", command, 0.1)
     engine.command_succeeded(1, name, {"ok": 1}, B2.address, 0.2)
@@ -282,6 +286,25 @@ def test_a_leader_that_gave_up_settles_nothing_any_more() -> None:
     assert cache.abandon(fill, old) == []
     assert settle(cache, fill, {"_id": 1}) == ["other"]
     assert kept(cache, by_id(1)) is not None
+
+
+@pytest.mark.parametrize(("by", "is_shared"), [(A1, True), (B2, False)])
+def test_an_answer_of_another_primary_is_not_for_those_who_joined(
+    by: Primary, is_shared: bool
+) -> None:
+    cache = trusted_cache()
+    engine = engine_of(cache)
+    scope = engine.scope("d.c")
+    codec: Any = EXACT_CODEC
+    lead = scope.begin_read(by_id(1), codec, 0.1, share=True)
+    join = scope.begin_read(by_id(1), codec, 0.1, share=True)
+    assert isinstance(lead, Lead)
+    assert isinstance(join, Join)
+    assert scope.join(join, "waiter")
+    lead.address = by.address
+    data = bson.encode({"_id": 1})
+    waiters = scope.settle_read(lead, 0.2, documents=1, size=len(data), data=data)
+    assert waiters == [("waiter", data if is_shared else ALONE)]
 
 
 def test_a_sending_handed_over_is_stamped_anew() -> None:

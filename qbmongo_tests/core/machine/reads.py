@@ -142,7 +142,7 @@ class Reader:
         waiters = scope.settle_read(
             ticket, clock.now_s, documents=1, size=len(request.data), data=data
         )
-        for waiter in waiters:
-            waiter.deliver(ALONE if data is None else data)
+        for waiter, answer in waiters:
+            waiter.deliver(answer)
         result.executed_s = request.executed_s
         yield None
