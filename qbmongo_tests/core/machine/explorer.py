@@ -26,11 +26,21 @@ from .watching import FactsReader, Watcher
 from .world import LOG_LIMIT, Actor, Cancelled, Config, Steps, World
 from .writes import OtherWriter, TransactionWriter, Writer
 
-__all__ = ["Report", "explain", "explore", "first_violation", "run_once"]
+__all__ = ["CIRCUMSTANCES", "Report", "explain", "explore", "first_violation", "run_once"]
 
 READS_OF_A_RUN = 300
 _STEPS_OF_A_READ = 400
 _QUERIES = queries()
+# What is frequent in a run; nothing in particular in most of them.
+CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
+    *[()] * 8,
+    ("ttl", "delay"),
+    ("stale", "elect", "discover", "no watch", "no kill", "wait", "no clear", "no gap"),
+    ("transactions", "loss"),
+    ("gap", "delay"),
+    ("cancel",),
+    ("unknown",),
+)
 
 
 @dataclass
@@ -257,18 +267,20 @@ def run_once(
 
 
 def explore(reads: int, seed: int, report: Report | None = None) -> Report:
-    """Runs until so many reads are checked.
+    """Runs until so many reads are checked, in ordinary and in special circumstances by turns.
 
     Raises:
-        Violation: with the seed of the run in it.
+        Violation: with the seed of the run, its circumstances and its shortest trace.
     """
     report = report or Report()
     while report.reads < reads:
         seed += 1
+        often = CIRCUMSTANCES[seed % len(CIRCUMSTANCES)]
         try:
-            run_once(Choices(seed), report)
+            run_once(Choices(seed), report, often=often)
         except AssertionError as error:
-            raise Violation(f"seed {seed}: {error}\n\n{explain(seed)}") from error
+            trace = explain(seed, often)
+            raise Violation(f"seed {seed}, often {often}: {error}\n\n{trace}") from error
     return report
 
 
@@ -284,23 +296,23 @@ def first_violation(reads: int, seed: int, often: Iterable[str] = ()) -> Asserti
     return None
 
 
-def explain(seed: int, *, attempts: int = 2_000) -> str:
-    """The shortest trace found of a seed whose run violates."""
+def explain(seed: int, often: Iterable[str] = (), *, attempts: int = 2_000) -> str:
+    """The shortest trace found of a seed whose run violates in these circumstances."""
+
+    def fails(choices: Choices) -> bool:
+        try:
+            run_once(choices, Report(), often=often)
+        except AssertionError:
+            return True
+        return False
+
     choices = Choices(seed, record=True)
-    if not _fails(choices):
+    if not fails(choices):
         return "not repeatable"
-    tape = shorten(choices.taken, lambda tape: _fails(Choices(tape=tape)), attempts=attempts)
+    tape = shorten(choices.taken, lambda tape: fails(Choices(tape=tape)), attempts=attempts)
     try:
-        run_once(Choices(tape=tape), Report(), trace=True)
+        run_once(Choices(tape=tape), Report(), often=often, trace=True)
     except AssertionError as error:
         trace = getattr(error, "trace", [])
         return "\n".join([f"tape of {len(tape)} decisions", *trace, str(error)])
     return "not repeatable"
-
-
-def _fails(choices: Choices) -> bool:
-    try:
-        run_once(choices, Report())
-    except AssertionError:
-        return True
-    return False
