@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pymongo import AsyncMongoClient, ReadPreference
@@ -122,7 +123,11 @@ class TaskWatcher:
 
     def stats(self) -> WatcherStats:
         """What the watcher is doing and has done."""
-        return self._work.plan.snapshot(self._clock())
+        stats = self._work.plan.snapshot(self._clock())
+        if self._is_closed and stats.state != "fault":
+            # What is still to be done after close() is nobody's business any more.
+            return replace(stats, state="closed", reason="")
+        return stats
 
     def _new_work(self, sink: Sink) -> _Work:
         return _Work(sink, self._client_factory, self._effects_of, self._limits, self._clock)
