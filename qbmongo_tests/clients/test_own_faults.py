@@ -21,10 +21,10 @@ import qbmongo.clients.listener
 import qbmongo.clients.values
 import qbmongo.clients.writes
 import qbmongo.core.cache
-import qbmongo.core.engine
 import qbmongo.core.index
 import qbmongo.core.ledger
 import qbmongo.core.profile
+import qbmongo.core.scope
 from qbmongo_tests.clients.callers import Callers, just, ours, until, waiting
 from qbmongo_tests.clients.sites import Site, resolved
 
@@ -97,8 +97,8 @@ PARTS: dict[str, tuple[Where, bool]] = {
     "record": (lambda e: (qbmongo.core.profile.ShapeStats, "record"), False),
     "hit": (lambda e: (qbmongo.core.profile.ShapeStats, "hit"), False),
     "note_place": (lambda e: (qbmongo.core.profile.ShapeStats, "note_place"), False),
-    "key_of": (lambda e: (qbmongo.core.engine, "key_of"), False),
-    "frozen": (lambda e: (qbmongo.core.engine, "frozen"), False),
+    "key_of": (lambda e: (qbmongo.core.scope, "key_of"), False),
+    "frozen": (lambda e: (qbmongo.core.scope, "frozen"), False),
     "begin": (lambda e: (type(e.cache), "begin"), False),
     "flight": (lambda e: (type(e.cache), "flight"), False),
     "cursor_op": (lambda e: (qbmongo.clients.cursors, "cursor_op"), False),
@@ -115,7 +115,7 @@ PARTS: dict[str, tuple[Where, bool]] = {
     "decode of an aggregation": (lambda e: (qbmongo.clients.values, "decode_documents"), False),
     "decode of a value": (lambda e: (qbmongo.clients.values.ValueRead, "_decode"), False),
     "settle": (lambda e: (type(e.cache), "settle"), True),
-    "ids of an answer": (lambda e: (qbmongo.core.engine, "ids_of"), True),
+    "ids of an answer": (lambda e: (qbmongo.core.scope, "ids_of"), True),
     "ledger.started": (lambda e: (type(e.ledger), "started"), True),
     "ledger.succeeded": (lambda e: (type(e.ledger), "succeeded"), True),
     "ledger.failed": (lambda e: (type(e.ledger), "failed"), True),

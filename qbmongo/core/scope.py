@@ -1,0 +1,358 @@
+"""One namespace of one client: what to do with each read and write there.
+
+A read: `Scope.hit` answers from memory, else `Scope.begin_read` gives a Ticket (send it), a Lead
+(send it, the answer may be kept and shared) or a Join (wait for somebody else's), and exactly one
+of `settle_read` / `fail_read` follows. A write: `begin_write`, then `settle_write` / `fail_write`.
+A fault of ours never fails the caller's call.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+
+from ..records import ReadOp, WriteOp
+from .cache import Cache
+from .fills import give_up, ids_of
+from .frozen import EXACT_CODEC, frozen
+from .keys import key_of
+from .profile import Profile, SlowRules
+from .store import Entry
+from .tickets import ALONE, Join, Lead, Ticket
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Scope"]
+
+slow_log = logging.getLogger("qbmongo.slow")
+
+
+class Scope:
+    """One namespace of one client, with the settings that hold there.
+
+    variant: why reads of this collection object are never cached (its read preference, ...), or
+    None; concern: its read concern level, which is part of the key.
+    """
+
+    __slots__ = (
+        "_verify_due",
+        "active",
+        "cache",
+        "concern",
+        "engine",
+        "keep_values",
+        "max_result_bytes",
+        "namespace",
+        "options",
+        "profile",
+        "rules",
+        "trust",
+        "ttl_s",
+        "variant",
+        "verify_fraction",
+    )
+
+    def __init__(
+        self, engine: Engine, namespace: str, variant: str | None, concern: str | None
+    ) -> None:
+        self.engine = engine
+        self.namespace = namespace
+        self.variant = variant
+        self.concern = concern
+        self.options = None if concern is None else {"readConcern": concern}
+        self._verify_due = 0.0
+        self.resolve()
+
+    def resolve(self) -> None:
+        """Takes the engine's present settings."""
+        engine = self.engine
+        settings = engine.settings.for_namespace(self.namespace)
+        self.profile: Profile | None = engine.profile if settings.profile is not None else None
+        observed = settings.profile
+        self.keep_values = observed is not None and observed.keep_values
+        self.rules = (
+            None if observed is None else SlowRules(observed.slow_ms / 1_000, observed.log_every_s)
+        )
+        cached = settings.cache
+        self.cache: Cache | None = engine.cache if cached is not None else None
+        self.ttl_s = cached.ttl_s if cached is not None else None
+        self.verify_fraction = cached.verify_fraction if cached is not None else 0.0
+        self.max_result_bytes = cached.max_result_bytes if cached is not None else 0
+        self.trust = (
+            engine.cache.trust(self.namespace.partition(".")[0])
+            if engine.cache is not None and cached is not None and self.variant is None
+            else None
+        )
+        self.active = self.profile is not None or self.cache is not None
+
+    # Reads
+
+    def hit(self, op: ReadOp, codec: CodecOptions[Any], now_s: float) -> Entry | None:
+        """The kept answer, if it may be served now."""
+        trust = self.trust
+        if trust is None:
+            return None
+        if now_s >= trust.lease_until_s and self.ttl_s is None:
+            return None
+        trust.used = True
+        try:
+            entry: Entry | None = self.engine.get_entry(key_of(op, codec))
+        except Exception as error:
+            self.engine.fault("lookup", error)
+            return None
+        if entry is None or now_s >= entry.expires_s:
+            return None
+        if self.verify_fraction:
+            self._sample(op, codec, entry)
+        return entry
+
+    def _sample(self, op: ReadOp, codec: CodecOptions[Any], entry: Entry) -> None:
+        """Has this hit read again in the background, if it is its turn."""
+        engine = self.engine
+        self._verify_due += self.verify_fraction
+        if self._verify_due < 1:
+            return
+        self._verify_due -= 1
+        try:
+            copy = frozen(op, codec).op
+            with engine.lock:
+                if engine.verifier is not None:
+                    engine.verifier.offer(copy, entry)
+        except Exception as error:
+            engine.fault("verify", error)
+
+    def served(self, entry: Entry, started_s: float, now_s: float) -> None:
+        """A hit was decoded and is about to be returned: for the statistics."""
+        engine = self.engine
+        engine.hits += 1
+        stats = entry.stats
+        if stats is not None and self.profile is not None:
+            try:
+                stats.hit(now_s - started_s, now_s)
+            except Exception as error:
+                engine.fault("profile", error)
+
+    def begin_read(
+        self,
+        op: ReadOp,
+        codec: CodecOptions[Any],
+        now_s: float,
+        *,
+        bypass: str | None = None,
+        share: bool = False,
+    ) -> Ticket | Join:
+        """What to do with a read that `hit` did not answer.
+
+        bypass: why this call is not cached (a session, ...), or None. share: the read is consumed
+        in one go by us, so that others may wait for it and it may wait for others.
+        """
+        ticket = self._ticket(op, now_s)
+        cache = self.cache
+        if cache is None:
+            return ticket
+        engine = self.engine
+        try:
+            if cache.off_reason is not None:
+                engine.bypassed[cache.off_reason] += 1
+                return ticket
+            bypass = bypass or self.variant
+            if bypass is not None:
+                engine.bypassed[bypass] += 1
+                return ticket
+            try:
+                send = frozen(op, codec)
+            except (BSONError, OverflowError, TypeError, ValueError):
+                # The driver says what cannot be encoded.
+                engine.bypassed["unencodable"] += 1
+                return ticket
+            # From the private copy: key, footprint and what is sent are of the same bytes.
+            key = key_of(send.op, EXACT_CODEC)
+            if key is None:
+                engine.bypassed["unencodable"] += 1
+                return ticket
+            ttl_s = self.ttl_s
+            with engine.lock:
+                if share:
+                    flight = cache.flight(key, now_s, ttl=ttl_s is not None)
+                    if flight is not None:
+                        engine.joins += 1
+                        return Join(ticket, flight)
+                fill = cache.begin(
+                    key,
+                    send.op,
+                    now_s,
+                    ttl_s=ttl_s,
+                    max_bytes=self.max_result_bytes,
+                    share=share,
+                )
+            trust = self.trust
+            if trust is not None:
+                trust.used = True
+                if engine.want is not None and (
+                    now_s >= trust.lease_until_s or fill in ("facts", "untrusted")
+                ):
+                    engine.want(trust.database)
+            if isinstance(fill, str):
+                engine.bypassed[fill] += 1
+                return ticket
+            engine.misses += 1
+            fill.stats = ticket.stats
+            return Lead(ticket, fill, send)
+        except Exception as error:
+            engine.fault("begin_read", error)
+            return ticket
+
+    def _ticket(self, op: ReadOp | WriteOp, now_s: float) -> Ticket:
+        """A ticket with the shape's statistics; notes the calling place where it is due."""
+        profile = self.profile
+        if profile is None:
+            return Ticket(self, op, now_s, None)
+        engine = self.engine
+        try:
+            if type(op) is ReadOp:
+                stats = profile.read_stats(op, self.rules)
+            else:
+                stats = profile.write_stats(op, self.rules)  # type: ignore[arg-type]
+            if stats.place_due:
+                stats.note_place(engine.find_place())
+            return Ticket(self, op, now_s, stats)
+        except Exception as error:
+            engine.fault("profile", error)
+            return Ticket(self, op, now_s, None)
+
+    def join(self, join: Join, waiter: Any) -> bool:
+        """Puts a waiter on the flight; False if it landed meanwhile (ask again)."""
+        cache = self.cache
+        with self.engine.lock:
+            if cache is None or not join.fill.open:
+                return False
+            cache.join(join.fill, waiter)
+            return True
+
+    def leave(self, join: Join, waiter: Any) -> None:
+        """A waiter gave up."""
+        if self.cache is not None:
+            with self.engine.lock:
+                self.cache.leave(join.fill, waiter)
+
+    def settle_read(
+        self,
+        ticket: Ticket,
+        now_s: float,
+        *,
+        documents: int,
+        size: int,
+        getmores: int = 0,
+        data: bytes | None = None,
+        elapsed_s: float | None = None,
+    ) -> list[tuple[Any, Any]]:
+        """The driver answered. Returns the waiters, each with what it is to be given.
+
+        documents, size: how many documents of how many bytes in all. data: their BSON, one after
+        another, or None where the answer was not read to its end. elapsed_s: time spent in the
+        driver, where that is not simply from begin to now. A waiter is given the data, or ALONE.
+        """
+        waiters: list[Any] = []
+        answer: Any = ALONE
+        if type(ticket) is Lead:
+            waiters = self._settle_fill(ticket, now_s, data)
+            if data is not None and ticket.fill.is_for_waiters(ticket.address):
+                answer = data
+        self._record(
+            ticket,
+            now_s,
+            elapsed_s=elapsed_s,
+            documents=documents,
+            size=size,
+            getmores=getmores,
+            failed=False,
+        )
+        return [(waiter, answer) for waiter in waiters]
+
+    def _settle_fill(self, lead: Lead, now_s: float, data: bytes | None) -> list[Any]:
+        engine = self.engine
+        cache = engine.cache
+        if cache is None:
+            return []
+        try:
+            with engine.lock:
+                lead.fill.address = lead.address
+                if data is None:
+                    return cache.abandon(lead.fill, lead.generation)
+                ids = ids_of(lead.fill, data) if cache.off_reason is None else None
+                return cache.settle(lead.fill, lead.generation, data, ids, now_s)
+        except Exception as error:
+            engine.cache_fault("settle_read", error)
+            return give_up(lead.fill)
+
+    def fail_read(
+        self, ticket: Ticket, now_s: float, *, elapsed_s: float | None = None
+    ) -> list[Any]:
+        """The driver raised, or the read was given up. Returns the waiters, who go on alone."""
+        waiters: list[Any] = []
+        if type(ticket) is Lead:
+            waiters = self._settle_fill(ticket, now_s, None)
+        self._record(
+            ticket, now_s, elapsed_s=elapsed_s, documents=0, size=0, getmores=0, failed=True
+        )
+        return waiters
+
+    def cancel_read(self, ticket: Ticket) -> tuple[Any, Lead] | None:
+        """The caller was cancelled: a waiter, and the lead it takes over, if one waits."""
+        if type(ticket) is not Lead:
+            return None
+        engine = self.engine
+        cache = engine.cache
+        if cache is None:
+            return None
+        try:
+            with engine.lock:
+                waiter = cache.hand_over(ticket.fill, ticket.generation)
+        except Exception as error:
+            engine.cache_fault("cancel_read", error)
+            return None
+        return None if waiter is None else (waiter, Lead(ticket, ticket.fill, ticket.send))
+
+    # Writes
+
+    def begin_write(self, op: WriteOp, now_s: float) -> Ticket:
+        """What to do with a write: send it as it is."""
+        return self._ticket(op, now_s)
+
+    def settle_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
+        """The driver answered a write that changed so many documents."""
+        self._record(
+            ticket, now_s, elapsed_s=None, documents=documents, size=0, getmores=0, failed=False
+        )
+
+    def fail_write(self, ticket: Ticket, now_s: float) -> None:
+        """The driver raised on a write."""
+        self._record(ticket, now_s, elapsed_s=None, documents=0, size=0, getmores=0, failed=True)
+
+    def _record(
+        self,
+        ticket: Ticket,
+        now_s: float,
+        *,
+        elapsed_s: float | None,
+        documents: int,
+        size: int,
+        getmores: int,
+        failed: bool,
+    ) -> None:
+        stats = ticket.stats
+        if stats is None:
+            return
+        try:
+            if elapsed_s is None:
+                elapsed_s = now_s - ticket.started_s
+            kept = ticket.op if self.keep_values else None
+            line = stats.record(elapsed_s, documents, size, getmores, now_s, kept, failed)
+            if line is not None:
+                slow_log.warning("%s", line)
+        except Exception as error:
+            self.engine.fault("profile", error)
