@@ -29,7 +29,7 @@ folder = Path(sys.argv.pop(1))
 FlightsData.find = classmethod(lambda cls: cls(folder))
 main()
 """
-END_LIMIT_S = 30
+END_LIMIT_S = 120
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

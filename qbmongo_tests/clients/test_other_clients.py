@@ -72,7 +72,7 @@ class Process:
         return answered
 
     def end(self) -> None:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module")

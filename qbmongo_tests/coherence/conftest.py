@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from qbmongo_tests.coherence.harness import RUNNERS, Recorder, TaskRunner, ThreadRunner
+from qbmongo_tests.faults import FaultProxy
 
 Runner = ThreadRunner | TaskRunner
 Start = Callable[..., Runner]
@@ -20,8 +21,13 @@ def sink() -> Recorder:
 
 
 @pytest.fixture(params=["thread", "task"])
-def start(request: pytest.FixtureRequest, server_uri: str, sink: Recorder) -> Iterator[Start]:
-    """Start a watcher of either kind: start(uri, limits=..., **client_options)."""
+def start(
+    request: pytest.FixtureRequest, server_uri: str, sink: Recorder, fault_proxy: FaultProxy
+) -> Iterator[Start]:
+    """Start a watcher of either kind: start(uri, limits=..., **client_options).
+
+    Watchers end before the proxy does (hence the argument): none has to wait for its server then.
+    """
     runners: list[Runner] = []
 
     def begin(uri: str = server_uri, **options: Any) -> Runner:
