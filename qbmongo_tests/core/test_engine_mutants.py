@@ -43,8 +43,8 @@ OFTEN: dict[str, tuple[str, ...]] = {
     "trust_at_the_beginning": ("gap", "delay", "no elect", "no clear"),
 }
 
-# Where the search begins: just before a run that shows the need of the rule. From SEED on, which does
-# as well, so many runs would be made before it.
+# Where the search begins: just before a run that shows the need of the rule.
+# From SEED on it would be found as well, so many runs later.
 BEGINS = {
     "clear_is_an_effect": 14,
     "ids_of_a_flight_are_any": 27,
