@@ -137,7 +137,7 @@ def test_every_hello_of_a_streaming_monitor_names_the_proxy(fault_proxy: FaultPr
         fault_proxy.uri,
         event_listeners=[heartbeats],
         serverMonitoringMode="stream",
-        heartbeatFrequencyMS=500,
+        heartbeatFrequencyMS=100,
     ):
         # The first is asked for; those after it follow by themselves.
         assert wait_until(lambda: len(heartbeats.named) >= 4)

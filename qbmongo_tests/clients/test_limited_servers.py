@@ -238,7 +238,7 @@ def test_without_change_streams_a_time_to_live_keeps_answers_so_long_and_no_long
 
 
 def test_what_a_write_of_unknown_outcome_may_touch_is_not_kept_for_unknown_s(alone: Site) -> None:
-    unknown_s = 1.5
+    unknown_s = 0.5
     settings = cached(ttl_s=60.0, unknown_s=unknown_s)
     place = place_at(alone, settings, alone.proxy.uri)
 

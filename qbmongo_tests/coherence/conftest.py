@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from qbmongo_tests.coherence.harness import RUNNERS, Recorder, TaskRunner, ThreadRunner
+from qbmongo_tests.conftest import OwnServer
 from qbmongo_tests.faults import FaultProxy
 
 Runner = ThreadRunner | TaskRunner
@@ -22,11 +23,15 @@ def sink() -> Recorder:
 
 @pytest.fixture(params=["thread", "task"])
 def start(
-    request: pytest.FixtureRequest, server_uri: str, sink: Recorder, fault_proxy: FaultProxy
+    request: pytest.FixtureRequest,
+    server_uri: str,
+    sink: Recorder,
+    fault_proxy: FaultProxy,
+    own_server: OwnServer,
 ) -> Iterator[Start]:
     """Start a watcher of either kind: start(uri, limits=..., **client_options).
 
-    Watchers end before the proxy does (hence the argument): none has to wait for its server then.
+    Watchers end before proxy and servers do (hence the arguments): none has to wait for them then.
     """
     runners: list[Runner] = []
 
