@@ -7,6 +7,7 @@ QBMONGO_PARITY_SEED=1, 2, ... chooses others.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -46,6 +47,7 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
     adapter = DRIVERS[request.param]()
     yield adapter
     adapter.stop()
+    gc.collect()  # What abandoned cursors left behind is found here, not in another test.
 
 
 @pytest.fixture
