@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pymongo.common
+import pymongo.network_layer
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -72,8 +74,20 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts its background jobs with SIGINT ignored, and so would be what a test starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _configure_hypothesis()
     for name, reason in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: skipped on secantusd-py, as {reason}")
+
+
+def _configure_hypothesis() -> None:
+    """No example fails for being slow; with CI=true each run makes the same examples."""
+    # Imported here: the benchmarks share this module, and need no hypothesis.
+    from hypothesis import HealthCheck, settings
+
+    fixed: dict[str, Any] = {"derandomize": True, "database": None} if _is_ci() else {}
+    quiet = [HealthCheck.too_slow]
+    settings.register_profile("qbmongo", deadline=None, suppress_health_check=quiet, **fixed)
+    settings.load_profile("qbmongo")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -91,7 +105,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     needs = [name for name in MARKERS if item.get_closest_marker(name)]
     if needs and _kind(item.config) == "secantusd-py":
         reason = f"{needs[0]} {_SKIP_SIGN}: {MARKERS[needs[0]]}"
-        if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        if _is_ci():
             pytest.fail(f"{reason} (in CI this is an error, not a skip)", pytrace=False)
         pytest.skip(reason)
 
@@ -105,6 +119,19 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             reasons[reason] = reasons.get(reason, 0) + 1
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"{count} skipped: {reason}", yellow=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lost_servers_are_looked_for_soon() -> Iterator[None]:
+    """The drivers wait half a second before they look at a lost server: faults end sooner here.
+
+    Source: https://github.com/mongodb/specifications/blob/master/source/server-discovery-and-monitoring/server-monitoring.md
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pymongo.common, "MIN_HEARTBEAT_INTERVAL", 0.05)
+        # How often a monitor's thread that waits for an answer looks whether it still shall.
+        patched.setattr(pymongo.network_layer, "_POLL_TIMEOUT", 0.05, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +207,10 @@ def _local_server(config: pytest.Config, **options: Any) -> LocalServer:
     if program is None and kind:
         raise LocalServerError(f"--server-kind={kind}: not found on this machine")
     return LocalServer(program, **options)
+
+
+def _is_ci() -> bool:
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
 def _kind(config: pytest.Config) -> str:

@@ -42,7 +42,7 @@ from qbmongo_tests.wire import (
 
 HANDSHAKES = frozenset({"hello", "ismaster", "isMaster", "saslStart", "saslContinue"})
 _HELLOS = frozenset({"hello", "ismaster", "isMaster"})
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ folder = Path(sys.argv.pop(1))
 FlightsData.find = classmethod(lambda cls: cls(folder))
 main()
 """
-END_LIMIT_S = 30
+END_LIMIT_S = 120
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -225,7 +225,10 @@ def interrupt(
 )
 def test_ctrl_c_leaves_neither_process_nor_folder(at: str, client: str, tmp_path: Path) -> None:
     demo = start_demo(tmp_path, "--client", client)
-    assert interrupt(demo, at) == (130, "", "qbmongo: interrupted\n")
+    code, out, err = interrupt(demo, at)
+    # On a slow machine it may have gone on before it was interrupted.
+    said = [line for line in err.splitlines() if not line.startswith("playing")]
+    assert (code, out, said) == (130, "", ["qbmongo: interrupted"])
     assert list((tmp_path / "tmp").iterdir()) == []
     left = [process for process in psutil.process_iter() if str(tmp_path) in _command_of(process)]
     assert left == []

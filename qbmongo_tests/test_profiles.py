@@ -165,7 +165,7 @@ SNAPSHOTS = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=list(HealthCheck))
 @given(snapshot=SNAPSHOTS)
 def test_a_snapshot_is_read_back_as_it_was_saved(snapshot: ProfileSnapshot, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"

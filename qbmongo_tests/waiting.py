@@ -8,7 +8,7 @@ from collections.abc import Callable
 _POLL_S = 0.005
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = 20.0) -> bool:
+def wait_until(condition: Callable[[], object], limit_s: float = 60.0) -> bool:
     """Whether the condition held within limit_s seconds; returns as soon as it does."""
     deadline = time.monotonic() + limit_s
     while not condition():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from time import monotonic
 
 __all__ = ["LoopTurn"]
 
@@ -29,10 +29,10 @@ class LoopTurn:
         count = self._count
         if not count:
             self._count = 1
-            self._start_s = time.monotonic()
+            self._start_s = monotonic()
             (loop or asyncio.get_running_loop()).call_soon(self._begin)
             return False
-        if count >= self._limit or time.monotonic() - self._start_s > _LONGEST_S:
+        if count >= self._limit or monotonic() - self._start_s > _LONGEST_S:
             self._count = 0
             return True
         self._count = count + 1

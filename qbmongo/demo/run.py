@@ -160,9 +160,17 @@ def _profile(handle: Any) -> Any:
     return None
 
 
-def _progress(status: Console, figures: Any) -> Progress:
+@contextmanager
+def _progress(status: Console, figures: Any) -> Iterator[Progress]:
+    """A progress bar; where nobody would see it move, one that is never shown."""
     columns = (TextColumn("{task.description}"), BarColumn(), figures, TimeElapsedColumn())
-    return Progress(*columns, console=status, transient=True, disable=not status.is_terminal)
+    progress = Progress(*columns, console=status, transient=True, disable=not status.is_terminal)
+    if not status.is_terminal:
+        # Older versions of rich end the line of what was disabled.
+        yield progress
+        return
+    with progress:
+        yield progress
 
 
 @contextmanager

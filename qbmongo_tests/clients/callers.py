@@ -44,7 +44,7 @@ class Callers:
         if self.site.is_async:
             return list(await asyncio.gather(*self.tasks, return_exceptions=True))
         for thread in self.tasks:
-            thread.join(60)
+            thread.join(120)
         return self._results
 
 
@@ -55,7 +55,7 @@ async def awaited(call: Callable[[], Any]) -> Any:
 async def until(condition: Callable[[], bool], site: Site) -> None:
     """Returns when a condition holds that another thread or task brings about."""
     turned = threading.Event()
-    for _ in range(20_000):
+    for _ in range(60_000):
         if condition():
             return
         if site.is_async:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import pytest
 
+from qbmongo.coherence import records
 from qbmongo_tests.clients.sites import Site
 from qbmongo_tests.parity.drivers import DRIVERS
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _streams_are_asked_often() -> Iterator[None]:
+    """Closing a client waits for its stream's last answer: here none waits long for an event."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(records, "Limits", functools.partial(records.Limits, await_s=0.01))
+        yield
 
 
 @pytest.fixture(params=sorted(DRIVERS))

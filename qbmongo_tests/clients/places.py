@@ -50,7 +50,7 @@ Documents = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
 
 _NUMBERS = itertools.count()
-LIMIT_S = 15.0
+LIMIT_S = 60.0
 
 
 async def answer(ask: Ask, collection: Any) -> Any:

@@ -103,7 +103,7 @@ async def together(site: Site, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     return results
 
 
@@ -233,6 +233,7 @@ def test_a_flood_of_events_switches_the_database_off_and_says_so(
                 for ask in (one, everything, one, everything):
                     await place.agree(ask)
             assert not place.cache.databases[place.c.database.name].trusted
+        await first.until(lambda: len(lines(caplog)) == 2)
         await resolved(first.plain.drop_database(name))
 
     with caplog.at_level(logging.INFO, logger="qbmongo"):

@@ -87,7 +87,7 @@ def test_disabled_clients_are_the_drivers(name: str, server_uri: str, database_n
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -828,20 +828,23 @@ def test_administration_passes_through(site: Site) -> None:
 
 
 def test_pymongo_timeout_fails_a_slow_call_as_in_the_driver(site: Site) -> None:
-    async def slow(client: Any) -> Any:
+    async def slow(client: Any, timeout_s: float) -> Any:
         c = client[site.database].c
         await resolved(c.find_one({}))
         gate = site.proxy.hold_reply("find")
         try:
-            with pymongo.timeout(0.2):
+            with pymongo.timeout(timeout_s):
                 return await outcome(lambda: c.find_one({"a": 1}))
         finally:
             gate.release()
 
-    ours = site.run(slow(site.ours(Settings(cache=None), uri=site.proxy.uri)))
-    plain = site.run(slow(site.plain(uri=site.proxy.uri)))
-    assert ours[0] is plain[0]
-    assert ours[0] is NetworkTimeout
+    ours, plain = site.ours(Settings(cache=None), uri=site.proxy.uri), site.plain(site.proxy.uri)
+    # A slow machine may use up the shortest before anything is sent, which is another error.
+    for timeout_s in (0.2, 2.0, 20.0):
+        errors = [site.run(slow(client, timeout_s))[0] for client in (ours, plain)]
+        if errors == [NetworkTimeout, NetworkTimeout]:
+            return
+    pytest.fail(f"{errors}")
 
 
 # Listeners of the program's own

@@ -183,6 +183,44 @@ def test_nobody_joins_a_read_that_an_own_write_has_overtaken(site: Site) -> None
     site.run(work())
 
 
+CALLS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    **READS,
+    "update_one": ("update", lambda c: c.update_one({"_id": 1}, {"$set": {"b": 1}})),
+    "find_one_and_update": (
+        "findAndModify",
+        lambda c: c.find_one_and_update({"_id": 1}, {"$set": {"b": 1}}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_while_a_command_is_on_its_way_no_lock_is_held_and_everything_else_goes_on(
+    site: Site, name: str
+) -> None:
+    command, call = CALLS[name]
+    client, wire = filled(site)
+    collection = client[site.database].c
+
+    async def work() -> None:
+        await resolved(collection.find_one({"_id": 5}))
+        gate = site.proxy.hold_reply(command, when=ours)
+        callers = Callers(site)
+        callers.start(lambda: call(collection))
+        await (gate.reached() if site.is_async else just(gate.wait()))
+        if site.name != "async":
+            assert not client._qb.engine.lock.locked()
+        wire.clear()
+        assert (await resolved(collection.find_one({"_id": 5})))["a"] == 1
+        assert not wire.commands
+        await resolved(collection.delete_one({"_id": 9}))
+        assert client.qb.stats().faults == {}
+        assert client.qb.profile().calls > 0
+        gate.release()
+        assert [r for r in await callers.results() if isinstance(r, BaseException)] == []
+
+    site.run(work())
+
+
 def test_a_network_error_of_a_leader_leaves_nothing_behind(site: Site) -> None:
     client, _ = filled(site)
     collection = client[site.database].c.with_options()

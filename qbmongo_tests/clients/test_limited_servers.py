@@ -204,6 +204,7 @@ def test_without_change_streams_nothing_is_kept_and_one_line_says_why(
                 assert (await place.agree(one))["n"] == n
         assert place.cache.bypassed["untrusted"] == refused + 3
         assert place.cache.entries == 0
+        await place.until(lambda: lines(caplog))
 
     place.run(work())
     assert lines(caplog) == [
@@ -257,7 +258,9 @@ def test_what_a_write_of_unknown_outcome_may_touch_is_not_kept_for_unknown_s(alo
         refused = place.cache.bypassed.get("unknown_outcome", 0)
         with place.hits(0):
             assert (await place.agree(one))["n"] == 1
-        assert place.cache.bypassed["unknown_outcome"] == refused + 1
+        refused_now = place.cache.bypassed.get("unknown_outcome", 0) - refused
+        # Unless the machine was so slow that it is over.
+        assert refused_now == 1 or time.monotonic() > sent_s + unknown_s
         assert await is_other_hit()
         await place.until(lambda: is_hit(place))
         assert time.monotonic() > sent_s + unknown_s

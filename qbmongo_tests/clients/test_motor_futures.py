@@ -268,5 +268,5 @@ def test_two_loops_with_two_clients_do_not_disturb_each_other(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert problems == []

@@ -34,8 +34,8 @@ from qbmongo_tests.parity.drivers import DRIVERS
 # Reads and writes through a cached client of its own, one JSON line each way.
 PROGRAM = """
 import json, sys
-from qbmongo import OptimizedMongoClient
-with OptimizedMongoClient(sys.argv[1]) as client:
+from qbmongo import CacheSettings, OptimizedMongoClient, Settings
+with OptimizedMongoClient(sys.argv[1], qb=Settings(cache=CacheSettings(lease_s=60.0))) as client:
     for line in sys.stdin:
         do, database, collection, n = json.loads(line)
         c = client[database][collection]
@@ -72,7 +72,7 @@ class Process:
         return answered
 
     def end(self) -> None:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
 from qbmongo import CacheSettings, OptimizedMongoClient, Settings
-
-LIMIT_S = 20.0
+from qbmongo_tests.waiting import wait_until
 
 
 def wait_for(client: Any, reached: Any) -> None:
-    end_s = time.monotonic() + LIMIT_S
-    while not reached(client.qb.stats().cache):
-        assert time.monotonic() < end_s, client.qb.stats().cache
+    def is_reached() -> bool:
         client.qb.caught_up()
+        return bool(reached(client.qb.stats().cache))
+
+    assert wait_until(is_reached), client.qb.stats().cache
 
 
 def test_hits_are_read_again_and_a_false_one_is_reported(
@@ -26,7 +25,7 @@ def test_hits_are_read_again_and_a_false_one_is_reported(
 ) -> None:
     with MongoClient(server_uri) as plain:
         plain[database_name].c.insert_many([{"_id": i, "a": i % 3} for i in range(20)])
-    settings = Settings(cache=CacheSettings(verify_fraction=1.0))
+    settings = Settings(cache=CacheSettings(verify_fraction=1.0, lease_s=60.0))
     with OptimizedMongoClient(server_uri, qb=settings) as client:
         collection = client[database_name].c
 
@@ -39,8 +38,13 @@ def test_hits_are_read_again_and_a_false_one_is_reported(
                 list(collection.aggregate([{"$group": {"_id": "$a", "n": {"$sum": 1}}}])),
             ]
 
-        read_all()
-        client.qb.caught_up()
+        def is_kept() -> bool:
+            client.qb.caught_up()
+            hits = client.qb.stats().cache.hits
+            read_all()
+            return bool(client.qb.stats().cache.hits == hits + 5)
+
+        assert wait_until(is_kept)
         first = read_all()
         assert sorted(map(str, read_all())) == sorted(map(str, first))
         wait_for(client, lambda cache: cache.verified >= 5)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from qbmongo_tests.coherence.harness import RUNNERS, Recorder, TaskRunner, ThreadRunner
+from qbmongo_tests.conftest import OwnServer
+from qbmongo_tests.faults import FaultProxy
 
 Runner = ThreadRunner | TaskRunner
 Start = Callable[..., Runner]
@@ -20,8 +22,17 @@ def sink() -> Recorder:
 
 
 @pytest.fixture(params=["thread", "task"])
-def start(request: pytest.FixtureRequest, server_uri: str, sink: Recorder) -> Iterator[Start]:
-    """Start a watcher of either kind: start(uri, limits=..., **client_options)."""
+def start(
+    request: pytest.FixtureRequest,
+    server_uri: str,
+    sink: Recorder,
+    fault_proxy: FaultProxy,
+    own_server: OwnServer,
+) -> Iterator[Start]:
+    """Start a watcher of either kind: start(uri, limits=..., **client_options).
+
+    Watchers end before proxy and servers do (hence the arguments): none has to wait for them then.
+    """
     runners: list[Runner] = []
 
     def begin(uri: str = server_uri, **options: Any) -> Runner:

@@ -18,7 +18,7 @@ from qbmongo.core.events import effect_of_event
 from qbmongo.records import Effect
 
 RunnerKind = Literal["thread", "task"]
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class Recorder:

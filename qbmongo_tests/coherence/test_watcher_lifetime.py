@@ -22,18 +22,15 @@ from qbmongo.core.events import effect_of_event
 from qbmongo.core.values import canonical
 from qbmongo_tests.coherence.conftest import Start
 from qbmongo_tests.coherence.harness import (
+    WAIT_S,
     Recorder,
     TaskRunner,
     ThreadRunner,
 )
 from qbmongo_tests.faults import DropReply, FaultProxy
+from qbmongo_tests.waiting import wait_until
 
 Data = Database[dict[str, Any]]
-
-# The driver's asyncio monitor leaves a socket open when it is stopped while it connects.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
 
 
 def test_lost_replies_and_closed_connections_lose_no_event(
@@ -59,15 +56,11 @@ def test_lost_replies_and_closed_connections_lose_no_event(
     assert stats.databases[0].resumes >= 3
 
 
-def test_close_is_prompt_and_final_and_may_be_repeated(
-    start: Start, sink: Recorder, database: Data
-) -> None:
+def test_close_is_final_and_may_be_repeated(start: Start, sink: Recorder, database: Data) -> None:
     watcher = start()
     watcher.watch(database.name)
     assert watcher.caught_up()
-    before_s = time.monotonic()
     watcher.close()
-    assert time.monotonic() - before_s < 2.0
     watcher.close()
     told = len(sink.told)
     database.c.insert_one({"_id": 1})
@@ -80,14 +73,14 @@ def test_close_is_prompt_and_final_and_may_be_repeated(
 def test_close_does_not_wait_for_a_server_that_is_silent(
     start: Start, fault_proxy: FaultProxy, database: Data
 ) -> None:
-    watcher = start(fault_proxy.uri, limits=Limits(timeout_s=30.0))
+    watcher = start(fault_proxy.uri, limits=Limits(timeout_s=300.0))
     watcher.watch(database.name)
     assert watcher.caught_up()
     gate = fault_proxy.hold("getMore", times=None)
     gate.wait()
     before_s = time.monotonic()
     watcher.close()
-    assert time.monotonic() - before_s < 5.0
+    assert time.monotonic() - before_s < WAIT_S
     gate.release()
 
 
@@ -116,13 +109,15 @@ def test_sink_hears_nothing_of_a_command_that_outlives_the_close(
 
 
 def test_closed_watcher_leaves_no_cursor(
-    start: Start, fault_proxy: FaultProxy, database: Data
+    start: Start, fault_proxy: FaultProxy, database: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A task that is slow to say goodbye is not cut short.
+    monkeypatch.setattr("qbmongo.coherence.task._GRACE_S", WAIT_S)
     watcher = start(fault_proxy.uri)
     watcher.watch(database.name)
     assert watcher.caught_up()
     watcher.close()
-    assert fault_proxy.counts()["killCursors"] == 1
+    assert wait_until(lambda: fault_proxy.counts()["killCursors"] == 1)
 
 
 def test_never_started_watcher_is_caught_up_and_closes(start: Start) -> None:
@@ -162,7 +157,7 @@ def test_thread_ends_when_the_sink_is_gone(server_uri: str, database: Data) -> N
     assert (thread.name, thread.daemon) == ("qbmongo-watcher", True)
     del sink
     gc.collect()
-    thread.join(5.0)
+    thread.join(WAIT_S)
     assert not thread.is_alive()
 
 
@@ -179,7 +174,7 @@ def test_callback_tells_when_it_is_caught_up(server_uri: str, database: Data) ->
 
     runner.watch(database.name)
     runner.watcher.when_caught_up(answer)
-    assert answered.wait(5.0)
+    assert answered.wait(WAIT_S)
     assert runner.caught_up()
     runner.close()
     runner.watcher.when_caught_up(lambda is_caught_up: answers.append(is_caught_up))
@@ -203,7 +198,7 @@ def test_who_waits_when_it_closes_is_told_so(fault_proxy: FaultProxy, database: 
     runner.watcher.when_caught_up(answer)
     runner.watcher.close(wait_s=0)
     gate.release()
-    assert answered.wait(5.0)
+    assert answered.wait(WAIT_S)
     assert answers == [False]
 
 
@@ -246,7 +241,7 @@ def test_next_event_loop_begins_with_a_loss(server_uri: str, database: Data) -> 
 
     async def watch() -> bool:
         watcher.watch(database.name)
-        return await watcher.caught_up(5.0)
+        return await watcher.caught_up(WAIT_S)
 
     assert asyncio.run(watch())
     database.c.insert_one({"_id": 1})
@@ -264,10 +259,10 @@ def test_two_watchers_do_not_disturb_each_other(server_uri: str, database: Data)
     ]
     for watcher in watchers:
         watcher.watch(database.name)
-        assert watcher.caught_up(5.0)
+        assert watcher.caught_up(WAIT_S)
     watchers[0].close()
     database.c.insert_one({"_id": 1})
-    assert watchers[1].caught_up(5.0)
+    assert watchers[1].caught_up(WAIT_S)
     assert sinks[1].ids(database.name) == [canonical(1)]
     assert sinks[0].ids(database.name) == []
     watchers[1].close()

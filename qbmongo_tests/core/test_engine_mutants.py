@@ -43,6 +43,19 @@ OFTEN: dict[str, tuple[str, ...]] = {
     "trust_at_the_beginning": ("gap", "delay", "no elect", "no clear"),
 }
 
+# Where the search begins: just before a run that shows the need of the rule.
+# From SEED on it would be found as well, so many runs later.
+BEGINS = {
+    "clear_is_an_effect": 14,
+    "ids_of_a_flight_are_any": 27,
+    "quarantine_of_unknown_outcomes": 216,
+    "refusal_of_what_is_older_than_the_log": 28,
+    "same_primary": 20,
+    "seen_at_the_sending": 25,
+    "transaction_open_until_its_outcome": 24,
+    "trust_at_the_beginning": 68,
+}
+
 Mutant = Callable[[], Any]
 MUTANTS: dict[str, Mutant] = {}
 
@@ -294,7 +307,7 @@ def age_from_the_sending() -> Any:
 @pytest.mark.parametrize("name", MUTANTS)
 def test_without_the_rule_a_read_is_too_old(name: str) -> None:
     with MUTANTS[name]():
-        found = first_violation(READS, SEED, OFTEN.get(name, ()))
+        found = first_violation(READS, BEGINS.get(name, SEED), OFTEN.get(name, ()))
     assert found is not None, f"{READS} reads show no need of it"
     assert "began at" in str(found), found
 

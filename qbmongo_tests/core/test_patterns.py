@@ -90,8 +90,9 @@ def test_a_subject_that_engines_may_read_differently_is_not_told(
     ],
 )
 def test_a_search_that_could_backtrack_for_long_is_not_begun(pattern: str, subject: str) -> None:
-    started_s = time.perf_counter()
+    # Of this thread alone: others may keep the machine busy.
+    started_s = time.thread_time()
     search = compile_search(pattern, "")
     assert search is not None
     assert search(subject) is None
-    assert time.perf_counter() - started_s < 5
+    assert time.thread_time() - started_s < 5

@@ -7,6 +7,7 @@ QBMONGO_PARITY_SEED=1, 2, ... chooses others.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -46,6 +47,7 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
     adapter = DRIVERS[request.param]()
     yield adapter
     adapter.stop()
+    gc.collect()  # What abandoned cursors left behind is found here, not in another test.
 
 
 @pytest.fixture
@@ -86,9 +88,10 @@ def test_the_driver_acts_as_itself(plain_pair: Pair, parity_steps: int) -> None:
     assert report.steps >= min(parity_steps, 300)
 
 
-@pytest.mark.parametrize("kind", ["insert", "update", "delete"])
+# Each found within some hundred steps from there; without that, within some thousand.
+@pytest.mark.parametrize(("kind", "seed"), [("insert", 2000), ("update", 1000), ("delete", 2000)])
 def test_a_cache_that_overlooks_writes_is_found(
-    kind: str, server_uri: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, seed: int, server_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The harness can fail: answers kept over the program's own writes."""
     affected = NamespaceIndex.affected
@@ -103,7 +106,7 @@ def test_a_cache_that_overlooks_writes_is_found(
     try:
         # Flaky: the stale answer was dropped by its event when hypothesis asked again.
         with pytest.raises((Mismatch, hypothesis.errors.Flaky)):
-            run_parity(pair, 20_000, shrink=False)
+            run_parity(pair, 20_000, seed=seed, shrink=False)
     finally:
         pair.close()
 
