@@ -207,7 +207,8 @@ class Candidate:
     id: the same for the same index in every run. shapes: ids of the shapes it is meant for.
     rules: names of the rules that led to it (docs/advisor.md). reason: one sentence. gain_s: time
     the cost model says it saves over the workload; write_s: time it costs the workload's writes.
-    replaces: names of existing indexes that it makes unnecessary.
+    replaces: names of existing indexes that it makes unnecessary. unhides: name of the hidden index
+    that it is: nothing has to be built.
     """
 
     id: str
@@ -218,6 +219,7 @@ class Candidate:
     gain_s: float = 0.0
     write_s: float = 0.0
     replaces: tuple[str, ...] = ()
+    unhides: str | None = None
 
 
 RemovalKind = Literal["duplicate", "prefix", "replaced", "unused", "hidden"]
@@ -322,8 +324,9 @@ class Verification:
 class Rules:
     """Thresholds of the advice.
 
-    min_gain: share of documents plus keys examined that an index must save. min_saved_s: time per
-    workload that it must save; min_saved_share: the same as a share of the workload's time.
+    min_gain: share of documents plus keys examined that an index must save. min_examined: documents
+    plus keys that a call must examine before an index is thought of. min_saved_share: share of its
+    collection's time that an index must save.
     max_indexes: indexes of a collection beyond which none is proposed. unused_days: age that
     `$indexStats` must have; hidden_days: likewise for hidden ones. merge_sort_values: `$in` values
     up to which an index may still give the order. partial_share: share of documents from which
@@ -333,8 +336,8 @@ class Rules:
     """
 
     min_gain: float = 0.2
-    min_saved_s: float = 0.0
-    min_saved_share: float = 0.0
+    min_examined: float = 100.0
+    min_saved_share: float = 0.005
     max_indexes: int = 32
     unused_days: float = 14.0
     hidden_days: float = 14.0

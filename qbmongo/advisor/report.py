@@ -14,6 +14,7 @@ from .records import Candidate, IndexSpec, PlanFigures, Trial
 
 __all__ = [
     "SCHEMA",
+    "SEVERITIES",
     "Figures",
     "Finding",
     "Inputs",
@@ -27,6 +28,7 @@ __all__ = [
 SCHEMA = 1
 
 Severity = Literal["high", "medium", "low"]
+SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class Figures:
 class Recommendation:
     """One thing to do.
 
-    id: stable. action: "create", "hide", "drop". spec: the index. verified: tried with the real
-    queries on a sample, and it helped (or did no harm). before, after: None where not verified.
+    id: stable. action: "create", "unhide", "hide", "drop". spec: the index. verified: tried with
+    the real queries on a sample, and it helped (or did no harm). before, after: None where not.
     depends_on: ids of recommendations to carry out and check first. size_bytes: of the index, on
     the whole collection; insert_us: microseconds it adds to (or takes from) an insert.
     mongosh, pymongo: commands to paste; rollback: (mongosh, pymongo) that undo them.
@@ -82,7 +84,7 @@ class Recommendation:
     """
 
     id: str
-    action: Literal["create", "hide", "drop"]
+    action: Literal["create", "unhide", "hide", "drop"]
     spec: IndexSpec
     severity: Severity
     verified: bool
@@ -162,11 +164,9 @@ class Report:
 
     def worst(self) -> Severity | None:
         """The highest severity of recommendations and findings; None where there are none."""
-        found = {item.severity for item in (*self.recommendations, *self.findings)}
-        for severity in ("high", "medium", "low"):
-            if severity in found:
-                return severity
-        return None
+        found = {item.severity for item in self.recommendations}
+        found |= {item.severity for item in self.findings}
+        return next((severity for severity in SEVERITIES if severity in found), None)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: dicts, lists, strings, numbers, booleans and None only."""
