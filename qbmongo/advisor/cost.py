@@ -22,7 +22,7 @@ from .records import CollectionInfo, CollectionStatistics, IndexSpec
 from .selectivity import Selectivity
 from .usability import is_usable
 
-__all__ = ["CostModel", "Estimate", "PER_CALL_US"]
+__all__ = ["PER_CALL_US", "CostModel", "Estimate"]
 
 # Microseconds on one core with the data in memory. Only their ratios matter for the choice.
 PER_CALL_US = 150.0
@@ -85,6 +85,18 @@ class CostModel:
         if plans and not _is_forced_scan(access):
             return min(plans, key=lambda plan: (plan.us, len(plan.indexes)))
         return self._collection_scan(access)
+
+    def improved(self, access: Access, now: Estimate, added: Sequence[IndexSpec]) -> Estimate:
+        """The estimate with further indexes, for an access without `$or`.
+
+        now: with those that were there before.
+        """
+        plans = [plan for spec in added if (plan := self._single(access, spec)) is not None]
+        if not plans or _is_forced_scan(access):
+            return now
+        if now.indexes:
+            plans.insert(0, now)
+        return min(plans, key=lambda plan: (plan.us, len(plan.indexes)))
 
     def write_us(self, spec: IndexSpec, documents: float) -> float:
         """Time that one index adds to inserting so many documents."""
