@@ -13,7 +13,7 @@ from .accesses import Access
 from .conjunctions import Bound
 from .records import CollectionInfo, IndexSpec
 
-__all__ = ["collation_fits", "effective_collation", "same_collation"]
+__all__ = ["collation_fits", "effective_collation", "normal_collation", "same_collation"]
 
 _DEFAULTS: dict[str, Any] = {
     "strength": 3,
@@ -42,9 +42,20 @@ def same_collation(one: Mapping[str, Any] | None, other: Mapping[str, Any] | Non
 def effective_collation(access: Access, info: CollectionInfo) -> Mapping[str, Any] | None:
     """The collation a query is compared with: its own, else the collection's default."""
     if access.collation is not None:
-        return None if access.collation.get("locale") == "simple" else access.collation
-    default: Mapping[str, Any] | None = info.options.get("collation")
-    return default
+        return _stated(access.collation)
+    return _stated(info.options.get("collation"))
+
+
+def _stated(collation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The fields that differ from their defaults, as createIndexes takes them."""
+    normal = normal_collation(collation)
+    if normal is None:
+        return None
+    return {
+        name: bool(value) if isinstance(_DEFAULTS.get(name), bool) else value
+        for name, value in sorted(normal.items())
+        if _DEFAULTS.get(name) != value
+    }
 
 
 def collation_fits(

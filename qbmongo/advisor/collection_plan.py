@@ -31,7 +31,7 @@ _ID_KEYS = (("_id", 1),)
 _FOR_ONE_LESS = 0.10
 # What may be examined more, per execution, for a shorter index or for one index less.
 _NEARLY_SHARE = 1.25
-_NEARLY_MORE = 10.0
+_NEARLY_MORE = 20.0
 _ALTERNATIVES = 3  # for each chosen index
 
 

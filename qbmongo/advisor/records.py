@@ -331,8 +331,9 @@ class Rules:
     `$indexStats` must have; hidden_days: likewise for hidden ones. merge_sort_values: `$in` values
     up to which an index may still give the order. partial_share: share of documents from which
     a constant equality is no longer selective. covered_fields: projected fields up to which
-    a covering index is considered. large_skip, unbounded_documents, large_document_bytes: limits
-    of the findings.
+    a covering index is considered. large_skip, unbounded_documents, large_document_bytes, slow_s:
+    limits of the findings. high_share, medium_share: share of the workload's time from which
+    something is severe.
     """
 
     min_gain: float = 0.2
@@ -347,3 +348,6 @@ class Rules:
     large_skip: int = 1_000
     unbounded_documents: int = 1_000
     large_document_bytes: float = 16_384.0
+    slow_s: float = 0.1
+    high_share: float = 0.1
+    medium_share: float = 0.02
