@@ -22,10 +22,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pymongo import MongoClient, WriteConcern
+from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 __all__ = ["PREFIX", "STALE_S", "Scratch", "ScratchLostError", "drop_abandoned", "left_behind"]
 
@@ -50,9 +51,12 @@ class Scratch:
     def __init__(self, client: Client, run: str, heartbeat_s: float) -> None:
         self.run = run
         self.name = f"{PREFIX}{run}"
-        # Nothing here must survive a crash, and the server may be a busy one.
+        # Whatever the user's own options say: nothing here must survive a crash of the server.
         self.database: Database[Any] = client.get_database(
-            self.name, write_concern=WriteConcern(w=1)
+            self.name,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern(),
+            write_concern=WriteConcern(w=1),
         )
         self._client = client
         self._heartbeat_s = heartbeat_s
@@ -177,4 +181,9 @@ def _drop(database: Database[Any], run: str) -> None:
 
 
 def _owners(database: Database[Any]) -> Collection[Any]:
-    return database.get_collection(OWNERS, write_concern=WriteConcern(w=1))
+    return database.get_collection(
+        OWNERS,
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern(),
+        write_concern=WriteConcern(w=1),
+    )

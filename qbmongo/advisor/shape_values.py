@@ -267,10 +267,14 @@ class _Draw:
         else:
             low = len(values) - width if above else 0
         high = min(low + width, len(values) - 1) if below and above else low + width - 1
-        return [
-            (str(node["op"]), values[low] if node["op"] in _ABOVE else values[high])
-            for node in nodes
-        ]
+        ends = {
+            "$gte": values[low],
+            # The next lower value, so that the range begins with the one wanted.
+            "$gt": values[max(bisect_left(values, values[low]) - 1, 0)],
+            "$lt": values[high],
+            "$lte": values[high],
+        }
+        return [(str(node["op"]), ends[str(node["op"])]) for node in nodes]
 
     def _operand(self, node: Node, anchor: Any) -> Any:
         path, op = str(node["path"]), str(node["op"])

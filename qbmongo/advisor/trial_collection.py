@@ -46,7 +46,7 @@ class TrialCollection:
         self._database = database
         self._collection: Collection[Any] = database[name]
         self._stop = stop
-        self._expected: dict[int, tuple[int, int] | None] = {}
+        self._expected: dict[int, tuple[Question, tuple[int, int]]] = {}
 
     def fill(self, sample: Sample) -> None:
         """Makes the copy, with the sample's documents and the indexes that the collection has."""
@@ -153,9 +153,9 @@ class TrialCollection:
     def _real(self, question: Question) -> tuple[int, int]:
         """Between which numbers the question's real answer lies; it does not depend on indexes."""
         known = self._expected.get(id(question))
-        if known is None:
-            known = self._expected[id(question)] = self._count(question)
-        return known
+        if known is None or known[0] is not question:
+            known = self._expected[id(question)] = (question, self._count(question))
+        return known[1]
 
     def _count(self, question: Question) -> tuple[int, int]:
         command = question.command

@@ -220,6 +220,10 @@ class _Trials:
                 self._unbuild(name)
 
     def _build(self, candidate: Candidate) -> str | None:
+        if candidate.unhides is not None:
+            self._copy.hide(candidate.unhides, False)
+            self._built[candidate.unhides] = candidate
+            return candidate.unhides
         name, error = self._copy.build(candidate.spec)
         if error is not None:
             self._trials[candidate.id] = Trial(
@@ -230,8 +234,11 @@ class _Trials:
         return name
 
     def _unbuild(self, name: str) -> None:
-        del self._built[name]
-        self._copy.drop_index(name)
+        candidate = self._built.pop(name)
+        if candidate.unhides is not None:
+            self._copy.hide(name, True)
+        else:
+            self._copy.drop_index(name)
 
     def _measure(self) -> None:
         """The price of each index that stays: bytes per document, time per insert."""
