@@ -46,13 +46,41 @@ def find_problems(
             continue
         described = describe(shape)
         severity = severity_of(described.share)
-        for kind, text, remedy in _problems(shape, collections, plans.get(shape.id), rules):
-            found.append(Finding(kind, severity, text, remedy, (described,), described.places))
+        for kind, text in _problems(shape, collections, plans.get(shape.id), rules):
+            places = described.places
+            found.append(Finding(kind, severity, text, _REMEDIES[kind], (described,), places))
     found.sort(key=lambda f: (_SEVERITY_ORDER[f.severity], -f.shapes[0].total_s, f.kind, f.text))
     return found
 
 
-_Problem = tuple[str, str, str]
+_Problem = tuple[str, str]
+
+_REMEDIES = {
+    "unbounded": (
+        "ask for a page at a time (limit, and a range on the sort's path for the next page), or "
+        "count and sum on the server"
+    ),
+    "large_skip": "go on from the last value seen: a range on the sort's path in place of skip",
+    "unanchored_regex": (
+        "anchor it (^) and keep the case, keep a lower-cased copy, use a collation of strength 2 "
+        "for equality without case, or a search index for words"
+    ),
+    "negation": (
+        "ask for the values that are wanted ($in), or keep a flag that says so and make a partial "
+        "index on it"
+    ),
+    "where": "write it with query operators or $expr",
+    "n_plus_one": "ask once with $in, or join with $lookup",
+    "large_documents": "name the fields that are needed in a projection",
+    "slow_but_indexed": (
+        "look at the network, at document size and batches, at locks and at what else the server "
+        "does at that time"
+    ),
+    "geo_index": (
+        'create one: "2dsphere" for GeoJSON, "2d" for flat coordinates (which of the two cannot '
+        "be seen from the query alone)"
+    ),
+}
 
 
 def _problems(
@@ -83,10 +111,6 @@ def _unbounded(shape: WorkloadShape, rules: Rules) -> Iterator[_Problem]:
         yield (
             "unbounded",
             f"returns {returned:,.0f} documents a call, without a limit",
-            (
-                "ask for a page at a time (limit, and a range on the sort's path for the next page), "
-                "or count and sum on the server"
-            ),
         )
 
 
@@ -97,7 +121,6 @@ def _large_skip(shape: WorkloadShape, rules: Rules) -> Iterator[_Problem]:
         yield (
             "large_skip",
             f"skips up to {largest:,} documents, each of which is read and thrown away",
-            "go on from the last value seen: a range on the sort's path in place of skip",
         )
 
 
@@ -126,21 +149,13 @@ def _scans(
                         f"looks through every value of {', '.join(patterns)} with a regular "
                         "expression that has no fixed beginning, or ignores case"
                     ),
-                    (
-                        "anchor it (^) and keep the case, keep a lower-cased copy, use a collation of "
-                        "strength 2 for equality without case, or a search index for words"
-                    ),
                 )
             if others:
                 yield (
                     "negation",
                     (
-                        f"asks only for what {', '.join(others)} is not ($ne, $nin, $not), which is "
-                        "nearly everything"
-                    ),
-                    (
-                        "ask for the values that are wanted ($in), or keep a flag that says so and "
-                        "make a partial index on it"
+                        f"asks only for what {', '.join(others)} is not ($ne, $nin, $not), "
+                        "which is nearly everything"
                     ),
                 )
 
@@ -173,7 +188,6 @@ def _javascript(shape: WorkloadShape) -> Iterator[_Problem]:
         yield (
             "where",
             f"runs JavaScript on the server for every document ({names})",
-            "write it with query operators or $expr",
         )
 
 
@@ -183,7 +197,6 @@ def _repeated(shape: WorkloadShape) -> Iterator[_Problem]:
         yield (
             "n_plus_one",
             f"is called again and again from one place: {calls:,} calls in {bursts:,} bursts",
-            "ask once with $in, or join with $lookup",
         )
 
 
@@ -198,7 +211,6 @@ def _large_documents(shape: WorkloadShape, rules: Rules) -> Iterator[_Problem]:
         yield (
             "large_documents",
             f"fetches whole documents of {mean / 1024:,.0f} KiB",
-            "name the fields that are needed in a projection",
         )
 
 
@@ -219,12 +231,8 @@ def _slow_but_indexed(
     yield (
         "slow_but_indexed",
         (
-            f"is well served by its index, and yet 5 % of its calls take {shape.p95_s * 1e3:,.0f} ms "
-            f"or more, for {returned:,.1f} documents{size} a call"
-        ),
-        (
-            "look at the network, at document size and batches, at locks and at what else the server "
-            "does at that time"
+            "is well served by its index, and yet 5 % of its calls take "
+            f"{shape.p95_s * 1e3:,.0f} ms or more, for {returned:,.1f} documents{size} a call"
         ),
     )
 
@@ -246,10 +254,6 @@ def _geo(shape: WorkloadShape, collections: Mapping[str, CollectionInfo]) -> Ite
                 yield (
                     "geo_index",
                     f"asks for places in {path}, which has no geospatial index",
-                    (
-                        f'create one: {{{path}: "2dsphere"}} for GeoJSON, {{{path}: "2d"}} for flat '
-                        "coordinates (which of the two cannot be seen from the query alone)"
-                    ),
                 )
 
 

@@ -60,6 +60,4 @@ class Arrays:
         )
 
     def _chain(self, path: str) -> list[str]:
-        return sorted(
-            (a for a in self._paths if path == a or path.startswith(f"{a}.")), key=len
-        )
+        return sorted((a for a in self._paths if path == a or path.startswith(f"{a}.")), key=len)

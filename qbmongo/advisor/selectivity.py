@@ -1,4 +1,4 @@
-"""Share of a collection's documents that a bound or a filter selects, from statistics and values."""
+"""Share of the documents that a bound or a filter selects, from statistics and seen values."""
 
 from __future__ import annotations
 

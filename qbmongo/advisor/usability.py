@@ -1,4 +1,4 @@
-"""Whether the planner may use an index for a query at all: whether it holds every document asked for.
+"""Whether the planner may use an index for a query: whether it holds every document asked for.
 
 Sources: MongoDB manual, "Sparse Indexes", "Partial Indexes" ("Query Coverage"), "Hidden Indexes",
 "Hashed Indexes", "Text Indexes", "Wildcard Indexes".
