@@ -23,7 +23,7 @@ __all__ = ["LogRead", "from_log"]
 
 _COMPONENTS = frozenset({"COMMAND", "WRITE", "QUERY"})
 _MAX_LINE = 1_000_000
-_OPTIONS = json_util.JSONOptions(tz_aware=False, datetime_representation=0)
+_OPTIONS = json_util.JSONOptions(tz_aware=False)
 
 
 @dataclass(frozen=True, slots=True)
