@@ -63,6 +63,7 @@ def run_advise(options: AdviseOptions, output: Console, status: Console) -> bool
     from .advisor.render import render
 
     chosen = _chosen(options)
+    _check_uri(options.uri)
     sources = _sources(options)
     if options.output is not None:
         _check_output(options.output)
@@ -71,8 +72,7 @@ def run_advise(options: AdviseOptions, output: Console, status: Console) -> bool
         try:
             report = work.wait()
         except ServerUnreadableError as error:
-            shown = _CREDENTIALS.sub("://", options.uri)
-            raise ServerUnreadableError(f"--uri {shown}: {error}") from error
+            raise ServerUnreadableError(f"--uri {_shown(options.uri)}: {error}") from error
     to_file = options.output is not None
     text = render(
         report,
@@ -123,6 +123,20 @@ def _sources(options: AdviseOptions) -> list[Source]:
 
     profiles = [profile_source(path) for path in options.profiles]
     return [*profiles, *(log_source(path) for path in options.logs)]
+
+
+def _check_uri(uri: str) -> None:
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    try:
+        MongoClient[Any](uri, connect=False).close()
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise AdvisorInputError(f"--uri {_shown(uri)}: {error}") from error
+
+
+def _shown(uri: str) -> str:
+    return _CREDENTIALS.sub("://", uri)
 
 
 def _factory(uri: str) -> Any:

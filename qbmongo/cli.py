@@ -164,7 +164,9 @@ def _profile(
 
 @_app.command("advise")
 def _advise(
-    uri: Annotated[str, typer.Option(help="The server to advise on. It is only read.")],
+    uri: Annotated[
+        str, typer.Option(metavar="URI", help="The server to advise on. It is only read.")
+    ],
     profile: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Saved by client.qb.profile().save(); several times."),
@@ -175,7 +177,10 @@ def _advise(
     ] = None,
     db: Annotated[
         list[str] | None,
-        typer.Option(help="Only this database; several times. Else those of the workload, or all."),
+        typer.Option(
+            metavar="NAME",
+            help="Only this database; several times. Else those of the workload, or all.",
+        ),
     ] = None,
     form: Annotated[_Format, typer.Option("--format", help="Form of the report.")] = _Format.table,
     output: Annotated[
@@ -183,7 +188,10 @@ def _advise(
     ] = None,
     scratch_uri: Annotated[
         str | None,
-        typer.Option(help="Try indexes on this server, in a database that is dropped at the end."),
+        typer.Option(
+            metavar="URI",
+            help="Try indexes on this server, in a database that is dropped at the end.",
+        ),
     ] = None,
     verify_here: Annotated[
         bool, typer.Option("--verify-here", help="Try indexes on the server advised on, likewise.")

@@ -16,7 +16,6 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.errors import (
-    ConfigurationError,
     ConnectionFailure,
     OperationFailure,
     PyMongoError,
@@ -71,7 +70,7 @@ def connect(factory: ClientFactory, **options: Any) -> Client:
     """
     try:
         client = factory(serverSelectionTimeoutMS=_REACH_MS, appname="qbmongo advise", **options)
-    except (ConfigurationError, ValueError, TypeError) as error:
+    except (PyMongoError, ValueError, TypeError) as error:
         raise ServerUnreadableError(reason_of(error)) from error
     try:
         client.admin.command("ping")

@@ -2,8 +2,8 @@
 
 An exception that a signal throws into a driver's call leaves the command with the server: an
 insert that goes on there would bring a dropped database back. So the work runs in a thread of its
-own, which no signal interrupts; whoever waits for it asks it to stop and waits until it has cleaned
-up.
+own, which no signal interrupts. A signal to whoever waits for it asks it to stop, and does what it
+does when the work has cleaned up.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import Any, Generic, TypeVar
 __all__ = ["Stop", "StoppedError", "Work", "ended_by_sigterm"]
 
 _Result = TypeVar("_Result")
+
+# On some systems a wait without an end lets no signal through.
+_JOIN_S = 0.5
 
 
 class StoppedError(Exception):
@@ -72,18 +75,16 @@ class Work(Generic[_Result]):
     def wait(self) -> _Result:
         """Start, wait, and give what the function returns or raises.
 
-        What interrupts the caller (Ctrl-C, an exit) stops the work and is raised when it has ended.
+        Ctrl-C and SIGTERM meanwhile stop the work, and take effect when it has ended.
         """
-        interruption: BaseException | None = None
-        self.start()
+        with _noted_signals(self.stop.ask):
+            self.start()
+            return self.join()
+
+    def join(self) -> _Result:
+        """Waits for work that was started, whatever arrives."""
         while self._thread.is_alive():
-            try:
-                self._thread.join()
-            except BaseException as error:
-                interruption = interruption or error
-                self.stop.ask()
-        if interruption is not None:
-            raise interruption
+            self._thread.join(_JOIN_S)
         return self.result()
 
     def result(self) -> _Result:
@@ -100,6 +101,37 @@ class Work(Generic[_Result]):
         finally:
             if self._when_ended is not None:
                 self._when_ended()
+
+
+@contextmanager
+def _noted_signals(note: Callable[[], Any]) -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM call `note`; after it the first does what it always does.
+
+    A handler that raised could raise anywhere, also while the first one is dealt with.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+
+    def noted(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+        note()
+
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
+    for number in before:
+        signal.signal(number, noted)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 @contextmanager

@@ -7,13 +7,15 @@ Several anchors are taken, with frequent and with rare values: an index is judge
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import random
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import InvalidOperation
 from typing import Any
 
 from bson import Binary, Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
@@ -143,7 +145,7 @@ def _anchor_value(node: Node, document: Any) -> Any:
     if op == "$exists":
         there = next(values_at(document, path), _NOTHING) is not _NOTHING
         return None if there == (node.get("type") == "true") else _NOTHING
-    if op == "$elemMatch":
+    if op == "$elemMatch" or "branches" in node:
         return next((a for a in arrays_at(document, path) if a), _NOTHING)
     if op in ("$ne", "$nin", "$not", "$type", "$mod"):
         return None
@@ -201,11 +203,15 @@ class _Draw:
                     self.left_out.append(op)
                 else:
                     _put(filter, further, str(path), op, operand)
-        if ranges:
-            near = self._documents_near(filter)
-            for path, bounds in ranges.items():
-                for op, value in self._bounds(path, bounds, anchor, near):
-                    _put(filter, further, path, op, value)
+        near = self._documents_near(filter) if ranges else ()
+        for path, bounds in ranges.items():
+            ends = self._bounds(path, bounds, anchor, near)
+            for op, value in ends:
+                _put(filter, further, path, op, value)
+            if len(ranges) > 1:
+                # The next range is chosen within this one: together they match something.
+                matcher = Matcher({path: dict(ends)})
+                near = [d for d in near if matcher.matches(d) is True]
         if further:
             filter["$and"] = further
         return filter
@@ -259,20 +265,23 @@ class _Draw:
             return [(str(node["op"]), made_up) for node in nodes]
         wanted = self._range_share * len(self._documents if self._is_share_of_all else values)
         width = max(1, min(round(wanted), len(values)))
+        ranks = [_rankable(value) for value in values]
         below = any(node["op"] in _BELOW for node in nodes)
         above = any(node["op"] in _ABOVE for node in nodes)
+        low = 0
+        if above:
+            low = len(values) - width
         if above and below:
             own = next((v for v in values_at(anchor, path) if type_class(v) == kind), values[0])
-            low = max(0, min(_rank(values, own) - width // 2, len(values) - width))
-        else:
-            low = len(values) - width if above else 0
-        high = min(low + width, len(values) - 1) if below and above else low + width - 1
+            low = max(0, min(_rank(ranks, own) - width // 2, low))
+        high = low + width - 1
+        before = bisect_left(ranks, ranks[low]) - 1
+        after = bisect_right(ranks, ranks[high])
         ends = {
             "$gte": values[low],
-            # The next lower value, so that the range begins with the one wanted.
-            "$gt": values[max(bisect_left(values, values[low]) - 1, 0)],
-            "$lt": values[high],
+            "$gt": values[before] if before >= 0 else _next_to(values[low], -1),
             "$lte": values[high],
+            "$lt": values[after] if after < len(values) else _next_to(values[high], 1),
         }
         return [(str(node["op"]), ends[str(node["op"])]) for node in nodes]
 
@@ -462,22 +471,31 @@ def _first(items: Sequence[Any], number: int) -> Any:
 
 
 def _sorted_values(documents: Sequence[Any], path: str, kind: str) -> list[Any]:
+    """Values of a type class, ascending; none where they cannot be ordered here."""
     values = [v for d in documents for v in values_at(d, path) if type_class(v) == kind]
     try:
-        values.sort()
-    except TypeError:
-        try:
-            values.sort(key=lambda v: v.to_decimal() if isinstance(v, Decimal128) else v)
-        except TypeError:
-            return []
+        values.sort(key=_rankable)
+    except (TypeError, InvalidOperation):
+        return []
     return values
 
 
-def _rank(values: Sequence[Any], value: Any) -> int:
-    try:
-        return min(bisect_left(values, value), len(values) - 1)
-    except TypeError:
-        return 0
+def _rankable(value: Any) -> Any:
+    return value.to_decimal() if isinstance(value, Decimal128) else value
+
+
+def _rank(ranks: Sequence[Any], value: Any) -> int:
+    return min(bisect_left(ranks, _rankable(value)), len(ranks) - 1)
+
+
+def _next_to(value: Any, step: int) -> Any:
+    """A value beyond the last one that occurs; the value itself where there is no telling."""
+    if type_class(value) == "number" and not isinstance(value, Decimal128):
+        return value + step
+    if isinstance(value, datetime.datetime):
+        with contextlib.suppress(OverflowError):
+            return value + datetime.timedelta(seconds=step)
+    return value
 
 
 def _made_up(kind: str, number: int) -> Any:
