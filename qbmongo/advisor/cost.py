@@ -247,11 +247,16 @@ class CostModel:
         return _Scan(spec, entries, min(fetched, size), seeks, ordered and merged, covered)
 
     def _serves_unbounded(self, access: Access, spec: IndexSpec, ordered: bool) -> bool:
-        """Whether it is read whole: for its order, for distinct, never if it lacks documents."""
-        if spec.sparse or spec.partial_filter is not None or _has_wildcard(spec):
+        """Whether it is read whole: for its order, or for distinct; never if it lacks documents.
+
+        A partial index that the query implies lacks none of those that are asked for.
+        """
+        if spec.sparse or _has_wildcard(spec):
             return False
         if access.sort and ordered:
             return True
+        if spec.partial_filter is not None:
+            return False
         return access.purpose == "distinct" and spec.keys[0][0] == access.key
 
     def _usable_bound(
