@@ -176,7 +176,7 @@ CASES = (
     Case(
         "a fixed beginning",
         _REGEX,
-        (find(lambda i: {"name": re.compile(f"^amber {i + 10}")}),),
+        (find(lambda i: {"name": {"$regex": f"^amber {i + 10}"}}),),
         (wanted("name"),),
     ),
     Case(

@@ -160,15 +160,22 @@ def same_index(one: IndexSpec, other: IndexSpec) -> bool:
 CALLS_SEEN = 6
 
 
-def shapes_of(queries: Sequence[Query]) -> list[WorkloadShape]:
-    """The workload, as if a profile had counted the calls and a log had shown some of them."""
+def shapes_of(
+    queries: Sequence[Query], database: str = DATABASE, suffix: str = ""
+) -> list[WorkloadShape]:
+    """The workload, as if a profile had counted the calls and a log had shown some of them.
+
+    suffix: of the names of the collections.
+    """
     found = []
     for query in queries:
         gathering = Gathering("log", sketch_scale())
         for i in range(CALLS_SEEN):
-            command = query.ask(i)
+            command = _renamed(query.ask(i), suffix)
             kind = "update" if "u" in command else "remove" if "q" in command else "command"
-            told = ToldOperation(f"{DATABASE}.orders", command, kind, returned=query.returned or 0)
+            told = ToldOperation(
+                f"{database}.orders{suffix}", command, kind, returned=query.returned or 0
+            )
             assert gathering.add(told), command
         (shape,) = gathering.shapes()
         found.append(
@@ -182,6 +189,24 @@ def shapes_of(queries: Sequence[Query]) -> list[WorkloadShape]:
             )
         )
     return merge_workloads(*([shape] for shape in found))
+
+
+def _renamed(part: Any, suffix: str) -> Any:
+    """The same command for collections with other names."""
+    if isinstance(part, Mapping):
+        return (
+            {
+                name: f"{value}{suffix}"
+                if isinstance(value, str) and value in ("orders", "customers")
+                else _renamed(value, suffix)
+                for name, value in part.items()
+            }
+            if suffix
+            else part
+        )
+    if isinstance(part, list):
+        return [_renamed(item, suffix) for item in part]
+    return part
 
 
 def listed(name: str, **options: Any) -> dict[str, Any]:
