@@ -186,7 +186,7 @@ class _Advice:
         self._step("reading indexes", len(names), len(names))
 
     def _read_samples(self, reader: ServerReader, workload: Sequence[WorkloadShape]) -> None:
-        paths = paths_of(workload)
+        paths = self._paths(workload)
         filters: dict[str, list[Mapping[str, Any]]] = {}
         for shape in workload:
             filters.setdefault(shape.namespace, []).extend(filters_of(shape)[-2:])
@@ -205,6 +205,17 @@ class _Advice:
             self._samples[namespace] = sample
             self._statistics[namespace] = statistics
         self._step("sampling documents", len(wanted), len(wanted))
+
+    def _paths(self, workload: Sequence[WorkloadShape]) -> dict[str, frozenset[str]]:
+        """By namespace, what the sample is asked for: paths of queries and of indexes."""
+        paths = paths_of(workload)
+        for namespace, info in self._collections.items():
+            specs = [index.spec for index in info.indexes]
+            keys = {path for spec in specs for path, _ in spec.keys if not path.startswith("$")}
+            # Two indexes beside that of _id may make each other redundant.
+            if namespace in paths or len(specs) > 2:
+                paths[namespace] = paths.get(namespace, frozenset()) | keys
+        return paths
 
     def _verify(
         self, client: MongoClient[Any], workload: Sequence[WorkloadShape], proposal: Proposal

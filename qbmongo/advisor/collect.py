@@ -321,14 +321,13 @@ class ServerReader:
                 return ()
             hosts = [str(shard.get("host", "")).rpartition("/")[2] for shard in shards]
             return tuple(host for group in hosts for host in group.split(",") if host)
-        seen = (*hello.get("hosts", ()), *hello.get("passives", ()))
+        seen = tuple(map(str, (*hello.get("hosts", ()), *hello.get("passives", ()))))
         try:
             config = self._client.admin.command("replSetGetConfig")["config"]
-            members = [m["host"] for m in config["members"] if not m.get("arbiterOnly")]
-            return tuple(dict.fromkeys((*seen, *map(str, members))))
+            return (*seen, *(str(m["host"]) for m in config["members"] if m.get("hidden")))
         except (PyMongoError, KeyError):
             # A standalone server, no privilege: hidden members, if any, stay unknown.
-            return tuple(map(str, seen)) or ("the server",)
+            return seen or ("the server",)
 
     def _reader_of(self, member: str) -> Client:
         """A client that reads from this member alone, with the user's own options."""

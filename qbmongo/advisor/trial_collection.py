@@ -13,7 +13,8 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from .explains import Explained, ExplainError, read_explain
-from .index_documents import default_name, index_options
+from .index_commands import creation_options
+from .index_documents import default_name
 from .interruption import Stop
 from .queries import Question
 from .records import CollectionInfo, IndexSpec
@@ -94,7 +95,7 @@ class TrialCollection:
 
     def _build(self, collection: Collection[Any], spec: IndexSpec, name: str) -> str | None:
         self._stop.check()
-        options = index_options(spec)
+        options = creation_options(spec, self.info)
         # Nothing must remove documents of the sample while they are needed.
         options.pop("expireAfterSeconds", None)
         keys = dict(spec.keys)

@@ -30,7 +30,7 @@ class Effort:
 
     value_sets: int = 3
     documents_for_values: int = 1_000
-    inserts: int = 1_000
+    inserts: int = 500
     rounds: int = 3
 
 
@@ -69,7 +69,8 @@ def jobs_of(
             tuple(r for r in proposal.removals if r.index.spec.namespace == namespace),
             tuple(by_namespace.get(namespace, ())),
         )
-        if job.chosen or job.alternatives or job.removals:
+        # Without a query there is nothing that a trial could show.
+        if job.shapes and (job.chosen or job.alternatives or job.removals):
             jobs.append(job)
     jobs.sort(key=lambda job: -sum(c.gain_s for c in job.chosen))
     return jobs
@@ -263,6 +264,8 @@ class _Trials:
     def _try_removal(self, removal: Removal) -> None:
         """Without it, beside what stays. One that does no harm stays away from then on."""
         candidates = {candidate.id for candidate in self._built.values()}
+        if not self._questions:
+            return
         if removal.candidate is not None and removal.candidate not in candidates:
             return
         name = removal.index.spec.name
