@@ -76,7 +76,7 @@ def connect(factory: ClientFactory, **options: Any) -> Client:
         client.admin.command("ping")
     except ServerSelectionTimeoutError as error:
         client.close()
-        raise ServerUnreadableError(f"no server answered within {_REACH_MS // 1000} s") from error
+        raise ServerUnreadableError(f"no server answered within {_REACH_MS / 1000:g} s") from error
     except PyMongoError as error:
         client.close()
         raise ServerUnreadableError(reason_of(error)) from error
