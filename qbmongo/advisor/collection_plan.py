@@ -21,7 +21,7 @@ from .records import (
     Rules,
     WorkloadShape,
 )
-from .redundancy import hints_of
+from .redundancy import hints_of, why_not_replaced
 from .write_load import WriteLoad
 
 __all__ = ["CollectionPlan"]
@@ -32,6 +32,7 @@ _FOR_ONE_LESS = 0.10
 # What may be examined more, per execution, for a shorter index or for one index less.
 _NEARLY_SHARE = 1.25
 _NEARLY_MORE = 20.0
+_MAX_SCALE = 20.0
 _ALTERNATIVES = 3  # for each chosen index
 
 
@@ -70,6 +71,10 @@ class CollectionPlan:
         self.existing = _with_id_index(info)
         self.writes = WriteLoad(self.model, shapes, info.namespace)
         self._weights = self._weigh()
+        self._overhead_s = sum(
+            self.shapes[shape].calls * PER_CALL_US * scale / 1e6
+            for shape, scale in self._scale.items()
+        )
         self._chosen: list[IndexSpec] = []
         self._rules_of: dict[IndexSpec, tuple[str, ...]] = {}
         self._pool: list[Bundle] = []
@@ -89,6 +94,11 @@ class CollectionPlan:
         self._merge_pairs()
         self._shorten()
         self._drop_dispensable()
+        # What merging and shortening gave up must not be worth an index of its own, else the next
+        # advice would recommend it.
+        while len(self._chosen) < room and (best := self._best_addition()) is not None:
+            self._add(best)
+        self._drop_prefixes()
 
     def candidates(self, identify: Callable[[IndexSpec], str]) -> list[Candidate]:
         """The chosen indexes as candidates, with the shapes that use each."""
@@ -131,7 +141,8 @@ class CollectionPlan:
     def _weigh(self) -> list[float]:
         """Seconds that one estimated microsecond of each access stands for.
 
-        The estimates of a shape are scaled to the time that was measured, where one was.
+        The estimates of a shape are scaled to the time that was measured, where one was; within
+        limits, because a profile may be older than the indexes.
         """
         self._scale: dict[str, float] = {}
         us: dict[str, float] = {}
@@ -143,7 +154,7 @@ class CollectionPlan:
             modelled_s = shape.calls * (PER_CALL_US + own_us) / 1e6
             measured = shape.total_s > 0 and shape.namespace == self.info.namespace
             scale = shape.total_s / modelled_s if measured else 1.0
-            self._scale[shape_id] = scale
+            self._scale[shape_id] = min(max(scale, 1 / _MAX_SCALE), _MAX_SCALE)
         return [
             access.calls * access.executions * self._scale[access.shape] / 1e6
             for access in self.accesses
@@ -228,11 +239,15 @@ class CollectionPlan:
             return False
         return (examined - left) >= self.rules.min_gain * examined
 
+    def _least_s(self, estimates: Sequence[Estimate]) -> float:
+        """The time that one more index must save, of what is spent without it."""
+        return self.rules.min_saved_share * (self._time_s(estimates) + self._overhead_s)
+
     def _best_addition(self) -> Bundle | None:
         indexes = (*self.existing, *self._chosen)
         before = self._estimates(indexes)
         time_s = self._time_s(before)
-        least_s = self.rules.min_saved_share * self._total_s
+        least_s = self._least_s(before)
         best: tuple[float, Bundle] | None = None
         for bundle in self._pool:
             specs = tuple(s for s in bundle.specs if s not in self._chosen)
@@ -240,7 +255,7 @@ class CollectionPlan:
                 continue
             after = self._extended(before, indexes, specs)
             net_s = time_s - self._time_s(after) - sum(map(self.writes.seconds, specs))
-            if net_s <= max(least_s * len(specs), 0.0) or (best and net_s <= best[0] * 1.0001):
+            if net_s <= least_s * len(specs) or (best and net_s <= best[0] * 1.0001):
                 continue
             if self._is_worth(before, after, specs):
                 best = (net_s, bundle)
@@ -271,13 +286,22 @@ class CollectionPlan:
                 rest = [other for other in self._chosen if other != spec]
                 loss_s = whole - self._net_s(rest)
                 without = self._estimates((*self.existing, *rest))
-                if loss_s <= self.rules.min_saved_share * self._total_s or not (
+                if loss_s <= self._least_s(without) or not (
                     self._is_worth(without, after, (spec,))
                 ):
                     losses.append((loss_s, repr(spec), spec))
             if not losses:
                 return
             self._chosen.remove(min(losses)[2])
+
+    def _drop_prefixes(self) -> None:
+        """Leave out what another one makes redundant, by the rules for existing indexes."""
+        for spec in list(self._chosen):
+            others = (*self.existing, *(other for other in self._chosen if other != spec))
+            if any(
+                why_not_replaced(spec, other, self.model.arrays) is None for other in others
+            ) and self.is_harmless([spec]):
+                self._chosen.remove(spec)
 
     def _merge_pairs(self) -> None:
         """One index in place of two where that gives up little."""
@@ -310,10 +334,32 @@ class CollectionPlan:
             if net_s < at_least_s or (best is not None and net_s <= best[0]):
                 continue
             after = self._estimates((*self.existing, *rest, spec))
-            if _is_nearly(after, both) and self._is_worth(without, after, (spec,)):
+            if not _is_nearly(after, both) or self._is_better([*rest, spec], pair):
+                continue
+            if self._is_worth(without, after, (spec,)):
                 best = (net_s, spec)
                 self._rules_of.setdefault(spec, ("merged",))
         return best[1] if best else None
+
+    def _is_better(self, chosen: Sequence[IndexSpec], others: Sequence[IndexSpec]) -> bool:
+        """Whether one of some others would be recommended beside a set."""
+        before = self._estimates((*self.existing, *chosen))
+        for spec in others:
+            if spec not in chosen:
+                after = self._estimates((*self.existing, *chosen, spec))
+                net_s = self._time_s(before) - self._time_s(after) - self.writes.seconds(spec)
+                if net_s > self._least_s(before) and self._is_worth(before, after, (spec,)):
+                    return True
+        return False
+
+    def is_harmless(self, removed: Sequence[IndexSpec]) -> bool:
+        """Whether without some existing indexes no access examines more, or sorts more."""
+        indexes = (*self.existing, *self._chosen)
+        left = [spec for spec in indexes if spec not in removed]
+        return all(
+            after.examined <= 1.05 * before.examined + 2 and after.sorts <= before.sorts + 1
+            for before, after in zip(self._estimates(indexes), self._estimates(left), strict=True)
+        )
 
     def _shorten(self) -> None:
         """Leave out keys that save hardly anything."""
@@ -328,7 +374,11 @@ class CollectionPlan:
                 for i in reversed(range(len(current.keys))):
                     shorter = _shortened(current, i)
                     after = self._estimates((*self.existing, *rest, shorter))
-                    if _is_nearly(after, whole) and self._is_worth(without, after, (shorter,)):
+                    if (
+                        _is_nearly(after, whole)
+                        and self._is_worth(without, after, (shorter,))
+                        and not self._is_better([*rest, shorter], (current,))
+                    ):
                         self._rules_of[shorter] = self._rules_of.get(spec, ())
                         current, removed = shorter, True
                         break

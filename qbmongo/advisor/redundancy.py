@@ -6,7 +6,7 @@ The table of what may replace what, with the page of the manual for each line, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .collations import same_collation
 from .index_documents import default_name, keys_text, name_of_index
@@ -66,6 +66,7 @@ def removals(
     arrays: Arrays,
     used: frozenset[IndexSpec],
     hinted: frozenset[str],
+    is_harmless: Callable[[Sequence[IndexSpec]], bool],
     rules: Rules,
     now_s: float,
 ) -> list[Removal]:
@@ -76,19 +77,22 @@ def removals(
         chosen: indexes that are proposed for it.
         used: existing indexes that the workload uses once the chosen ones are there.
         hinted: names and key patterns that the workload gives as hints.
+        is_harmless: whether the workload would be served as well without some of them.
         now_s: wall clock.
 
     Source: MongoDB manual, "Remove Unnecessary Indexes", "Hidden Indexes", $indexStats.
     """
     found: list[Removal] = []
     gone: set[str] = set()
+    removed: list[IndexSpec] = []
     candidates = [index for index in info.indexes if not _is_kept(index, hinted)]
     for index in sorted(candidates, key=_least_wanted_first):
         removal = _replaced(index, info, chosen, arrays, gone)
         if removal is None and index.spec not in used:
             removal = _unused(index, info, rules, now_s)
-        if removal is not None:
+        if removal is not None and is_harmless([*removed, index.spec]):
             gone.add(name_of_index(index.spec))
+            removed.append(index.spec)
             found.append(removal)
     return found
 

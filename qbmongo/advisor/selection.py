@@ -61,7 +61,14 @@ def propose(
         plan.choose()
         own = [_named(candidate, info) for candidate in plan.candidates(candidate_id)]
         going_here = removals(
-            info, own, plan.model.arrays, plan.used_existing(), plan.hinted(), rules, now_s
+            info,
+            own,
+            plan.model.arrays,
+            plan.used_existing(),
+            plan.hinted(),
+            plan.is_harmless,
+            rules,
+            now_s,
         )
         chosen.extend(_with_replaced(candidate, going_here) for candidate in own)
         alternatives.extend(
