@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from .clients.motor import OptimizedClient
     from .clients.pymongo_async import OptimizedAsyncMongoClient
     from .clients.pymongo_sync import OptimizedMongoClient
-    from .errors import ProfileFileError, QbError, QbTimeoutError, SettingsError
+    from .errors import (
+        AdvisorInputError,
+        ProfileFileError,
+        QbError,
+        QbTimeoutError,
+        ServerUnreadableError,
+        SettingsError,
+    )
     from .settings import CacheSettings, ProfileSettings, Settings
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdvisorInputError",
     "CacheSettings",
     "OptimizedAsyncMongoClient",
     "OptimizedClient",
@@ -31,6 +39,7 @@ __all__ = [
     "ProfileSettings",
     "QbError",
     "QbTimeoutError",
+    "ServerUnreadableError",
     "Settings",
     "SettingsError",
     "__version__",
@@ -41,9 +50,11 @@ _WHERE = {
     "OptimizedClient": ".clients.motor",
     "OptimizedAsyncMongoClient": ".clients.pymongo_async",
     "OptimizedMongoClient": ".clients.pymongo_sync",
+    "AdvisorInputError": ".errors",
     "ProfileFileError": ".errors",
     "QbError": ".errors",
     "QbTimeoutError": ".errors",
+    "ServerUnreadableError": ".errors",
     "SettingsError": ".errors",
     "CacheSettings": ".settings",
     "ProfileSettings": ".settings",

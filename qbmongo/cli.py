@@ -1,7 +1,8 @@
 """The command `qbmongo`.
 
-Exit codes: 0 success, 1 the demo found a difference, 2 a wrong option, file or server (with one
-line on stderr that says which), 130 ended by Ctrl-C. What a command needs is imported when it runs.
+Exit codes: 0 success, 1 the demo found a difference or the advisor something at or above --fail-on,
+2 a wrong option, file or server (with one line on stderr that says which), 3 the server to be
+advised on could not be read, 130 ended by Ctrl-C. What a command needs is imported when it runs.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import QbError
+from .errors import QbError, ServerUnreadableError
 
 __all__ = ["main"]
 
 EXIT_DIFFERENT = 1
+EXIT_ADVICE = 1
 EXIT_MISUSE = 2
+EXIT_UNREADABLE = 3
 EXIT_INTERRUPTED = 130
 
 _WIDTH_OF_NO_TERMINAL = 120
@@ -34,6 +37,19 @@ class _Client(str, Enum):
     motor = "motor"
     pymongo_async = "async"
     pymongo_sync = "sync"
+
+
+class _Format(str, Enum):
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+    html = "html"
+
+
+class _Severity(str, Enum):
+    high = "high"
+    medium = "medium"
+    low = "low"
 
 
 _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -59,6 +75,9 @@ def _run(arguments: list[str]) -> int:
         code = command.main(arguments, prog_name="qbmongo", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
+    except ServerUnreadableError as error:
+        _complain(str(error))
+        return EXIT_UNREADABLE
     except (DemoError, QbError) as error:
         return _complain(str(error))
     except _ParserError as error:
@@ -141,3 +160,79 @@ def _profile(
     from .profile_table import show
 
     show(files, as_json, _console())
+
+
+@_app.command("advise")
+def _advise(
+    uri: Annotated[
+        str, typer.Option(metavar="URI", help="The server to advise on. It is only read.")
+    ],
+    profile: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Saved by client.qb.profile().save(); several times."),
+    ] = None,
+    log: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A mongod's JSON log with slow queries; several times."),
+    ] = None,
+    db: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only this database; several times. Else those of the workload, or all.",
+        ),
+    ] = None,
+    form: Annotated[_Format, typer.Option("--format", help="Form of the report.")] = _Format.table,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report into a file.")
+    ] = None,
+    scratch_uri: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="Try indexes on this server, in a database that is dropped at the end.",
+        ),
+    ] = None,
+    verify_here: Annotated[
+        bool, typer.Option("--verify-here", help="Try indexes on the server advised on, likewise.")
+    ] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Try nothing.")] = False,
+    fail_on: Annotated[
+        _Severity | None, typer.Option(help="Exit code 1 from this severity on.")
+    ] = None,
+    sample_size: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Documents read of each collection.")
+    ] = 5_000,
+    time_limit: Annotated[
+        float | None, typer.Option(min=1, help="Seconds after which nothing more is tried.")
+    ] = None,
+    system_profile: Annotated[
+        bool | None,
+        typer.Option(help="Read system.profile; by default only without --profile and --log."),
+    ] = None,
+) -> None:
+    """Say which indexes to create and to drop, each tried on a copy with the real queries.
+
+    Tried on a mongod or secantusd-rs found on this machine, unless another place is given.
+    """
+    from rich.console import Console
+
+    from .advise_command import AdviseOptions, run_advise
+
+    options = AdviseOptions(
+        uri=uri,
+        profiles=tuple(profile or ()),
+        logs=tuple(log or ()),
+        databases=tuple(db or ()),
+        form=form.value,
+        output=output,
+        scratch_uri=scratch_uri,
+        verify_here=verify_here,
+        no_verify=no_verify,
+        fail_on=None if fail_on is None else fail_on.value,
+        sample_size=sample_size,
+        time_limit_s=time_limit,
+        system_profile=system_profile,
+    )
+    if run_advise(options, _console(), Console(stderr=True)):
+        raise typer.Exit(EXIT_ADVICE)

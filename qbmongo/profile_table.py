@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from os import PathLike
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from .core.profile import ShapeProfile
 from .core.shape_forms import shape_details
+from .number_text import duration_text, moment_text
 from .profiles import ProfileSnapshot, merge
 
 __all__ = ["profile_table", "show"]
@@ -83,16 +83,6 @@ def profile_table(snapshot: ProfileSnapshot, max_rows: int | None = None) -> Tab
     return table
 
 
-def duration_text(seconds: float) -> str:
-    """A duration with three digits and the unit that suits it."""
-    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if seconds >= unit:
-            value = seconds / unit
-            digits = 0 if value >= 100 else 1 if value >= 10 else 2
-            return f"{value:,.{digits}f} {name}"
-    return f"{seconds * 1e6:.2f} us" if seconds else "0"
-
-
 def _shape_cell(row: ShapeProfile) -> str:
     head = f"[bold]{escape(row.shape['operation'])}[/bold] {escape(row.shape['namespace'])}"
     details = shape_details(row.shape)
@@ -106,7 +96,7 @@ def _shape_cell(row: ShapeProfile) -> str:
 
 
 def _notes(snapshot: ProfileSnapshot) -> list[str]:
-    span = f"{_time_text(snapshot.started_s)} to {_time_text(snapshot.taken_s)}"
+    span = f"{moment_text(snapshot.started_s)} to {moment_text(snapshot.taken_s)}"
     processes = "1 process" if snapshot.processes == 1 else f"{snapshot.processes} processes"
     counts = f"{len(snapshot.shapes):,} shapes, {snapshot.calls:,} calls"
     notes = [f"{counts}, {duration_text(snapshot.total_s)} in all; {processes}, {span} UTC"]
@@ -116,11 +106,3 @@ def _notes(snapshot: ProfileSnapshot) -> list[str]:
             "together"
         )
     return notes
-
-
-def _time_text(seconds: float) -> str:
-    try:
-        moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
-    except (OverflowError, OSError, ValueError):
-        return "?"
-    return moment.strftime("%Y-%m-%d %H:%M:%S")

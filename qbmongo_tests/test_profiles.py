@@ -22,7 +22,8 @@ from qbmongo.core.profile import Latency, Profile, ShapeProfile, SlowSample
 from qbmongo.core.shape_forms import shape_form
 from qbmongo.core.shapes import read_shape, write_shape
 from qbmongo.errors import ProfileFileError, QbError
-from qbmongo.profile_table import duration_text, show
+from qbmongo.number_text import duration_text
+from qbmongo.profile_table import show
 from qbmongo.profiles import SCHEMA, ProfileSnapshot, merge, sketch_scale
 from qbmongo.records import ReadOp, WriteOp
 

@@ -3,8 +3,9 @@
 For finding out whether qbmongo has to do with a problem, and for switching it off in a running
 deployment without touching the program. The variable is read when a client class is first taken
 from qbmongo. Databases, collections and cursors are the driver's own classes; the client accepts
-`qb=` and drops it unseen, and `client.qb` is there and does nothing: stats() and profile() are
-empty, options() says that every part is off, clear() clears nothing, caught_up() returns at once.
+`qb=` and drops it unseen, and `client.qb` is there and does nothing: stats(), profile() and
+advise() are empty, options() says that every part is off, clear() clears nothing, caught_up()
+returns at once.
 No other QBMONGO_* variable is looked at.
 """
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..settings import Settings
 
 if TYPE_CHECKING:
+    from ..advisor.report import Report
     from ..profiles import ProfileSnapshot
     from .stats import Stats
 
@@ -64,12 +66,24 @@ class _Inert:
 class _InertSync(_Inert):
     __slots__ = ()
 
+    def advise(self, databases: Any = (), **options: Any) -> Report:
+        """No advice: nothing is read."""
+        from ..advisor.report import Report
+
+        return Report()
+
     def caught_up(self, timeout_s: float = 10.0) -> None:
         """Nothing is kept, so nothing can be behind."""
 
 
 class _InertAsync(_Inert):
     __slots__ = ()
+
+    async def advise(self, databases: Any = (), **options: Any) -> Report:
+        """No advice: nothing is read."""
+        from ..advisor.report import Report
+
+        return Report()
 
     async def caught_up(self, timeout_s: float = 10.0) -> None:
         """Nothing is kept, so nothing can be behind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,11 @@ from ..settings import CacheSettings, ProfileSettings, Settings
 from .parts import UNCACHED, Parts
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..advisor.report import Report
     from ..profiles import ProfileSnapshot
+    from .advice import AdviceOptions
     from .stats import Stats
 
 __all__ = ["AsyncHandle", "MotorHandle", "SyncHandle"]
@@ -99,6 +103,27 @@ class SyncHandle(_Handle):
 
     __slots__ = ()
 
+    def advise(self, databases: Iterable[str] = (), **options: Unpack[AdviceOptions]) -> Report:
+        """Which indexes to create, hide and drop, each tried with the profile's queries.
+
+        The server is only read; changes are tried on a mongod or secantusd-rs that is found on this
+        machine and started for it, in a database that is dropped at the end. docs/advisor.md.
+
+        databases: names; none: those of the profile. Options:
+        verify: False: try nothing. verify_here: try on the client's own server. scratch_uri: on
+        this one.
+        profiles, logs: files to take in besides the client's own profile. system_profile: read the
+        profiler's collections; None: only where there is no other workload.
+        sample_size: documents read of each collection (5,000). time_limit_s: after it nothing more
+        is tried. rules: thresholds. progress: called with (step, done, total) in another thread.
+
+        Raises ServerUnreadableError where the server cannot be read, and QbError where an option's
+        server or file cannot be used. Ctrl-C is raised when everything has been cleaned up.
+        """
+        from .advice import advice_of
+
+        return advice_of(self._parts, databases, **options).wait()
+
     def caught_up(self, timeout_s: float = 10.0) -> None:
         """Returns when the change stream has shown everything up to the server's present time.
 
@@ -114,6 +139,30 @@ class AsyncHandle(_Handle):
     """`OptimizedAsyncMongoClient.qb`."""
 
     __slots__ = ()
+
+    async def advise(
+        self, databases: Iterable[str] = (), **options: Unpack[AdviceOptions]
+    ) -> Report:
+        """Which indexes to create, hide and drop, each tried with the profile's queries.
+
+        The server is only read; changes are tried on a mongod or secantusd-rs that is found on this
+        machine and started for it, in a database that is dropped at the end. docs/advisor.md.
+
+        databases: names; none: those of the profile. Options:
+        verify: False: try nothing. verify_here: try on the client's own server. scratch_uri: on
+        this one.
+        profiles, logs: files to take in besides the client's own profile. system_profile: read the
+        profiler's collections; None: only where there is no other workload.
+        sample_size: documents read of each collection (5,000). time_limit_s: after it nothing more
+        is tried. rules: thresholds. progress: called with (step, done, total) in another thread.
+
+        Raises ServerUnreadableError where the server cannot be read, and QbError where an option's
+        server or file cannot be used. The work is done in a
+        thread; if the call is cancelled, it stops there and cleans up.
+        """
+        from .advice import awaited
+
+        return await awaited(self._parts, databases, options)
 
     async def caught_up(self, timeout_s: float = 10.0) -> None:
         """Returns when the change stream has shown everything up to the server's present time.
@@ -134,6 +183,30 @@ class MotorHandle(_Handle):
     def __init__(self, parts: Parts, loop: Callable[[], Any]) -> None:
         super().__init__(parts)
         self._loop = loop
+
+    async def advise(
+        self, databases: Iterable[str] = (), **options: Unpack[AdviceOptions]
+    ) -> Report:
+        """Which indexes to create, hide and drop, each tried with the profile's queries.
+
+        The server is only read; changes are tried on a mongod or secantusd-rs that is found on this
+        machine and started for it, in a database that is dropped at the end. docs/advisor.md.
+
+        databases: names; none: those of the profile. Options:
+        verify: False: try nothing. verify_here: try on the client's own server. scratch_uri: on
+        this one.
+        profiles, logs: files to take in besides the client's own profile. system_profile: read the
+        profiler's collections; None: only where there is no other workload.
+        sample_size: documents read of each collection (5,000). time_limit_s: after it nothing more
+        is tried. rules: thresholds. progress: called with (step, done, total) in another thread.
+
+        Raises ServerUnreadableError where the server cannot be read, and QbError where an option's
+        server or file cannot be used. The work is done in a
+        thread; if the call is cancelled, it stops there and cleans up.
+        """
+        from .advice import awaited
+
+        return await awaited(self._parts, databases, options)
 
     async def caught_up(self, timeout_s: float = 10.0) -> None:
         """Returns when the change stream has shown everything up to the server's present time.

@@ -28,7 +28,14 @@ from .fairness import LoopTurn
 from .fork_lock import ForkSafeLock
 from .listener import EffectListener
 
-__all__ = ["UNCACHED", "LoopParts", "Parts", "bound_async_session", "bound_sync_session"]
+__all__ = [
+    "UNCACHED",
+    "LoopParts",
+    "Parts",
+    "bound_async_session",
+    "bound_sync_session",
+    "merged_options",
+]
 
 # All clients of the process share one budget of bytes; see core.store.Budget.
 _BUDGET = Budget(ForkSafeLock())
@@ -117,7 +124,7 @@ class Parts:
 
         def factory(changed: Mapping[str, Any]) -> Any:
             own = {k: v for k, v in options.items() if k.lower() not in _NOT_THE_WATCHERS}
-            return driver_client(**_merged(own, changed))
+            return driver_client(**merged_options(own, changed))
 
         self.watcher = watcher_type(engine, factory, effect_of_event, limits)
         engine.want = self.watcher.watch
@@ -171,7 +178,7 @@ def _add_listener(options: dict[str, Any], listener: EffectListener) -> None:
         options[name] = [*given, listener]
 
 
-def _merged(own: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+def merged_options(own: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """Options with some replaced; the driver's option names are not case sensitive."""
     replaced = {name.lower() for name in changed}
     return {k: v for k, v in own.items() if k.lower() not in replaced} | dict(changed)
