@@ -18,12 +18,20 @@ if TYPE_CHECKING:
     from .clients.pymongo_async import OptimizedAsyncMongoClient
     from .clients.pymongo_sync import OptimizedMongoClient
     from .errors import ProfileFileError, QbError, QbTimeoutError, SettingsError
-    from .settings import CacheSettings, ProfileSettings, Settings
+    from .settings import (
+        BatchSettings,
+        CacheSettings,
+        CoalesceSettings,
+        ProfileSettings,
+        Settings,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchSettings",
     "CacheSettings",
+    "CoalesceSettings",
     "OptimizedAsyncMongoClient",
     "OptimizedClient",
     "OptimizedMongoClient",
@@ -45,7 +53,9 @@ _WHERE = {
     "QbError": ".errors",
     "QbTimeoutError": ".errors",
     "SettingsError": ".errors",
+    "BatchSettings": ".settings",
     "CacheSettings": ".settings",
+    "CoalesceSettings": ".settings",
     "ProfileSettings": ".settings",
     "Settings": ".settings",
 }

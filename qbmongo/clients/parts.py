@@ -19,6 +19,7 @@ import pymongo.asynchronous.client_session as _async_sessions
 import pymongo.synchronous.client_session as _sync_sessions
 
 from ..core.cache import Cache
+from ..core.coalesce import Coalescer
 from ..core.engine import Engine
 from ..core.profile import Profile
 from ..core.store import Budget
@@ -65,14 +66,18 @@ class Parts:
         self.settings = _settings_for(given)
         if options.get("auto_encryption_opts") is not None:
             # Documents on the wire are not those the program sees.
-            self.settings = Settings(profile=self.settings.profile, cache=None)
+            self.settings = Settings(
+                profile=self.settings.profile, cache=None, coalesce=None, batch=None
+            )
         self.engine = _engine_for(self.settings, threads=threads)
         self.client_options = {**dict(zip(_POSITIONAL, args, strict=False)), **options}
         self.watcher: Any = None
         self._listener: EffectListener | None = None
-        if self.engine is not None and self.engine.cache is not None:
-            self._listener = EffectListener(self.engine)
+        engine = self.engine
+        if engine is not None and (engine.cache is not None or engine.coalescer is not None):
+            self._listener = EffectListener(engine)
             _add_listener(options, self._listener)
+        if engine is not None:
             _FORKED.add(self)
 
     def attach(self, client: Any) -> None:
@@ -186,7 +191,7 @@ def _settings_for(given: Settings | None) -> Settings:
 
 
 def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
-    if settings.profile is None and settings.cache is None:
+    if all(getattr(settings, part) is None for part in ("profile", "cache", "coalesce", "batch")):
         return None
 
     profile = cache = None
@@ -220,6 +225,9 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
         profile=profile,
         cache=cache,
         mutable_ok=not threads,
+        coalescer=(
+            None if settings.coalesce is None else Coalescer(settings.coalesce.max_pending_bytes)
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..settings import Settings
 from .cache import Cache
+from .coalesce import Coalescer
 from .effects import READ_COMMANDS
 from .ledger import Ledger
 from .profile import Profile
@@ -48,11 +49,13 @@ class Engine(StreamSink):
         profile: Profile | None,
         cache: Cache | None,
         mutable_ok: bool,
+        coalescer: Coalescer | None = None,
     ) -> None:
         super().__init__(cache, lock)
         self.settings = settings
         self.find_place = find_place
         self.profile = profile
+        self.coalescer = coalescer
         self.ledger = Ledger()
         self.mutable_ok = mutable_ok
         self.get_entry: Callable[[Hashable], Entry | None] = (
@@ -92,6 +95,8 @@ class Engine(StreamSink):
         self.ledger = Ledger()
         if self.cache is not None:
             self.cache.after_fork()
+        if self.coalescer is not None:
+            self.coalescer.after_fork()
 
     # Faults of ours
 
@@ -179,6 +184,8 @@ class Engine(StreamSink):
     def primary_changed(self) -> None:
         """The primary is another one, or the same in another term."""
         try:
+            if self.coalescer is not None:
+                self.coalescer.primary_changed()
             if self.cache is not None:
                 with self.lock:
                     self.cache.primary_changed()

@@ -15,10 +15,12 @@ from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
 from ..records import ReadOp, WriteOp
+from ..settings import BatchSettings, CoalesceSettings
 from .cache import Cache
 from .fills import give_up, ids_of
 from .frozen import EXACT_CODEC, frozen
 from .keys import key_of
+from .lanes import LaneLimits
 from .profile import Profile, SlowRules
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
@@ -31,6 +33,18 @@ __all__ = ["Scope"]
 slow_log = logging.getLogger("qbmongo.slow")
 
 
+def _lane_limits(part: CoalesceSettings | None) -> LaneLimits | None:
+    if part is None:
+        return None
+    return LaneLimits(
+        part.max_in_flight,
+        part.max_batch_ops,
+        part.max_batch_bytes,
+        part.max_joined_ms / 1_000,
+        part.linger_s,
+    )
+
+
 class Scope:
     """One namespace of one client, with the settings that hold there.
 
@@ -41,7 +55,9 @@ class Scope:
     __slots__ = (
         "_verify_due",
         "active",
+        "batch",
         "cache",
+        "coalesce",
         "concern",
         "engine",
         "keep_values",
@@ -87,7 +103,14 @@ class Scope:
             if engine.cache is not None and cached is not None and self.variant is None
             else None
         )
-        self.active = self.profile is not None or self.cache is not None
+        self.coalesce: LaneLimits | None = _lane_limits(settings.coalesce)
+        self.batch: BatchSettings | None = settings.batch
+        self.active = (
+            self.profile is not None
+            or self.cache is not None
+            or self.coalesce is not None
+            or self.batch is not None
+        )
 
     # Reads
 
