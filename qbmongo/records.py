@@ -185,9 +185,9 @@ class JoinedWrite:
 class Slot:
     """One operation that gathers with others, and then travels in a batch.
 
-    item: what the batch carries for it; of a write, a JoinedWrite. size: its bytes. waiter: whom the
-    client tells the outcome. batch: in which it was dispatched, None while it gathers. left: its
-    caller took it out.
+    item: what the batch carries for it; of a write, a JoinedWrite. size: its bytes. waiter: whom
+    the client tells the outcome. batch: in which it was dispatched, None while it gathers. left:
+    its caller took it out.
     """
 
     __slots__ = ("batch", "gathered_s", "item", "left", "size", "waiter")

@@ -289,8 +289,8 @@ class Settings:
 
         QBMONGO_PRESET names the preset to start from; QBMONGO_CACHE=off, QBMONGO_COALESCE=off and
         so on switch parts off; QBMONGO_CACHE_MAX_BYTES, QBMONGO_PROFILE_SLOW_MS and so on set one
-        field ("none" for None). Raises SettingsError naming the variable; an unknown QBMONGO_* variable
-        of a part is an error too, so that a typing mistake is not silently without effect.
+        field ("none" for None). Raises SettingsError naming the variable; an unknown QBMONGO_*
+        variable of a part is an error too, so that a typing mistake is not silently without effect.
         """
         env = os.environ if environment is None else environment
         settings = cls.preset(env.get("QBMONGO_PRESET", "default"))
