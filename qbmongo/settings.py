@@ -170,16 +170,19 @@ class BatchSettings:
 
     max_in_flight: reads on the wire for one collection and read concern before further ones gather.
     max_batch_ids: values asked for in one command.
+    max_joined_ms: a read is held up by others for so long at most before it is sent beside them.
     """
 
     max_in_flight: int = 2
     max_batch_ids: int = 1000
+    max_joined_ms: float = 50.0
 
     client_wide: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         _number("batch", "max_in_flight", self.max_in_flight, low=1, high=1000, whole=True)
         _number("batch", "max_batch_ids", self.max_batch_ids, low=2, high=100_000, whole=True)
+        _number("batch", "max_joined_ms", self.max_joined_ms, low=1, high=60_000)
 
 
 PartSettings: TypeAlias = ProfileSettings | CacheSettings | CoalesceSettings | BatchSettings

@@ -12,16 +12,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from ..settings import Settings
+from ..settings import BatchSettings, Settings
+from .batching import BatchCounts
 from .cache import Cache
 from .coalesce import Coalescer
 from .effects import READ_COMMANDS
 from .ledger import Ledger
+from .point_reads import PointReads
 from .profile import Profile
 from .scope import Scope
 from .store import Entry
 from .stream_sink import StreamSink
 from .tickets import ALONE, Join, Lead, Ticket
+from .trust import Facts
 
 __all__ = ["ALONE", "Engine", "Join", "Lead", "Scope", "Ticket"]
 
@@ -68,7 +71,9 @@ class Engine(StreamSink):
         self.faults: Counter[str] = Counter()
         self.dropped: deque[Any] = deque()
         self.want: Callable[[str], None] | None = None
+        self.batched = BatchCounts()
         self._scopes: dict[tuple[str, str | None, str | None], Scope] = {}
+        self._points: dict[tuple[str, str | None], PointReads] = {}
 
     def scope(
         self, namespace: str, variant: str | None = None, concern: str | None = None
@@ -82,6 +87,24 @@ class Engine(StreamSink):
                 self._scopes.clear()
             scope = self._scopes[key] = Scope(self, namespace, variant, concern)
         return scope
+
+    def point_reads(
+        self, namespace: str, concern: str | None, settings: BatchSettings
+    ) -> PointReads:
+        """The point reads of a namespace, for collection objects with this read concern level."""
+        key = (namespace, concern)
+        points = self._points.get(key)
+        if points is None:
+            if len(self._points) >= MAX_SCOPES:
+                # Scopes keep theirs: two of them no longer travel together.
+                self._points.clear()
+            points = self._points[key] = PointReads(self, namespace, self.batched)
+        points.configure(settings)
+        return points
+
+    def known_facts(self, namespace: str) -> Facts | None:
+        """What a namespace is, where that is known."""
+        return None if self.cache is None else self.cache.facts(namespace)
 
     def configure(self, settings: Settings) -> None:
         """Puts other settings into force, for existing collection objects too."""
@@ -97,6 +120,8 @@ class Engine(StreamSink):
             self.cache.after_fork()
         if self.coalescer is not None:
             self.coalescer.after_fork()
+        for points in self._points.values():
+            points.after_fork()
 
     # Faults of ours
 

@@ -15,12 +15,13 @@ from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
 from ..records import ReadOp, WriteOp
-from ..settings import BatchSettings, CoalesceSettings
+from ..settings import CoalesceSettings
 from .cache import Cache
 from .fills import give_up, ids_of
 from .frozen import EXACT_CODEC, frozen
 from .keys import key_of
 from .lanes import LaneLimits
+from .point_reads import PointReads
 from .profile import Profile, SlowRules
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
@@ -55,7 +56,6 @@ class Scope:
     __slots__ = (
         "_verify_due",
         "active",
-        "batch",
         "cache",
         "coalesce",
         "concern",
@@ -64,6 +64,7 @@ class Scope:
         "max_result_bytes",
         "namespace",
         "options",
+        "points",
         "profile",
         "rules",
         "trust",
@@ -104,12 +105,16 @@ class Scope:
             else None
         )
         self.coalesce: LaneLimits | None = _lane_limits(settings.coalesce)
-        self.batch: BatchSettings | None = settings.batch
+        self.points: PointReads | None = (
+            engine.point_reads(self.namespace, self.concern, settings.batch)
+            if settings.batch is not None and self.variant is None
+            else None
+        )
         self.active = (
             self.profile is not None
             or self.cache is not None
             or self.coalesce is not None
-            or self.batch is not None
+            or self.points is not None
         )
 
     # Reads
