@@ -183,6 +183,7 @@ class BatchSettings:
         _number("batch", "max_in_flight", self.max_in_flight, low=1, high=1000, whole=True)
         _number("batch", "max_batch_ids", self.max_batch_ids, low=2, high=100_000, whole=True)
         _number("batch", "max_joined_ms", self.max_joined_ms, low=1, high=60_000)
+        _number("batch", "max_joined_ms", self.max_joined_ms, low=1, high=60_000)
 
 
 PartSettings: TypeAlias = ProfileSettings | CacheSettings | CoalesceSettings | BatchSettings
