@@ -13,16 +13,18 @@ import pymongo.asynchronous.database
 from pymongo import AsyncMongoClient
 from pymongo.typings import _DocumentType
 
-from ..core.engine import Join, Lead, Scope
+from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
-from .async_cursors import AsyncCommandCursor, AsyncCursor, AsyncSizedCursor, TaskWaiter
+from .async_cursors import AsyncCommandCursor, AsyncCursor, decide
+from .async_point_reads import find_point, send_one
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import AsyncHandle
 from .listener import CURRENT
 from .opened import AsyncCheckout, Opened
 from .parts import LoopParts, bound_async_session
+from .point_reads import point_op
 from .read_errors import programs_errors
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
@@ -58,26 +60,6 @@ def _observed_write(kind: WriteKind) -> Any:
         return result
 
     return method
-
-
-async def decide(
-    scope: Scope, op: ReadOp, codec: Any, started_s: float, bypass: Any, timeout: Any
-) -> Any:
-    """What the engine says of a read that no kept answer serves; waits for a flight if there is
-    one. Returns a flight's bytes with the ticket, or None and the ticket to send under."""
-    while True:
-        decision = scope.begin_read(
-            op, codec, started_s, bypass=bypass, share=not arguments.under_timeout(timeout)
-        )
-        if type(decision) is not Join:
-            return None, decision
-        waiter = TaskWaiter()
-        if not scope.join(decision, waiter):
-            continue
-        answer = await waiter.wait(scope, decision)
-        if type(answer) is bytes:
-            return answer, decision.ticket
-        return None, answer if type(answer) is Lead else decision.ticket
 
 
 async def read_value(collection: Any, read: ValueRead, session: Any, call: Any) -> Any:
@@ -156,21 +138,9 @@ async def open_aggregation(
 
 async def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -> Any:
     """find_one where nothing is kept: the driver's own, recorded."""
-    started_s = monotonic()
     op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
-    ticket: Any = scope.begin_read(op, collection.codec_options, started_s)
-    cursor = AsyncSizedCursor(collection, filter)
-    try:
-        document = None
-        async for document in cursor.limit(-1):  # noqa: B007
-            break
-    except BaseException:
-        scope.fail_read(ticket, monotonic())
-        raise
-    scope.settle_read(
-        ticket, monotonic(), documents=int(document is not None), size=cursor._qb_size
-    )
-    return document
+    ticket: Any = scope.begin_read(op, collection.codec_options, monotonic())
+    return await send_one(collection, scope, ticket, filter, (), {})
 
 
 class AsyncCollection(_Driver[_DocumentType]):
@@ -214,7 +184,14 @@ class AsyncCollection(_Driver[_DocumentType]):
             scope = self._qb
             if scope is None or not scope.active:
                 return await super().find_one(filter, *args, **kwargs)
+            points = scope.points
             if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                if points is not None:
+                    op = point_op(
+                        scope, points, filter, (), {}, bound_async_session(), self._timeout
+                    )
+                    if op is not None:
+                        return await find_point(self, scope, op, (), {}, missed=True)
                 return await _observed_one(self, scope, filter)
             missed = False
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
@@ -235,6 +212,12 @@ class AsyncCollection(_Driver[_DocumentType]):
                                 await asyncio.sleep(0)
                             return document
                     missed = True
+            if points is not None:
+                op = point_op(
+                    scope, points, filter, args, kwargs, bound_async_session(), self._timeout
+                )
+                if op is not None:
+                    return await find_point(self, scope, op, args, kwargs, missed=missed)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
