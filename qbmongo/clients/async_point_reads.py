@@ -33,29 +33,26 @@ _TASKS: set[asyncio.Task[None]] = set()
 class _Waiter:
     """A task that waits for what its read is given."""
 
-    __slots__ = ("_future",)
+    __slots__ = ("future",)
 
     def __init__(self) -> None:
-        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def deliver(self, outcome: Any) -> bool:
         """False if nobody waits any more."""
-        if self._future.done():
+        if self.future.done():
             return False
-        self._future.set_result(outcome)
+        self.future.set_result(outcome)
         return True
 
-    async def wait(self, points: PointReads, read: PointRead) -> Any:
-        future = self._future
-        try:
-            return await future
-        except BaseException:
-            if not future.done() or future.cancelled():
-                deliver(points.withdraw(read))
-            elif future.result() is ALONE:
-                # Told and cancelled in the same turn.
-                deliver(points.refused(read))
-            raise
+    def left(self, points: PointReads, read: PointRead) -> None:
+        """The task was cancelled."""
+        future = self.future
+        if not future.done() or future.cancelled():
+            deliver(points.withdraw(read))
+        elif future.result() is ALONE:
+            # Told and cancelled in the same turn.
+            deliver(points.refused(read))
 
 
 async def find_point(
@@ -63,47 +60,40 @@ async def find_point(
 ) -> Any:
     """find_one by a key: from memory, from another's flight, by itself, or with others.
 
-    missed: a kept answer to this very read has just been asked for.
+    op: of `point_op`. args, kwargs: what find_one was given besides the filter. missed: a kept
+    answer to this very read has just been asked for.
     """
     started_s = monotonic()
     codec = collection._codec_options
-    entry = None if missed else scope.hit(op, codec, started_s)
-    if entry is not None:
-        try:
-            document = served_one(entry, codec)
-        except Exception as error:
-            scope.engine.fault("decode", error)
-        else:
-            scope.served(entry, started_s, monotonic())
-            if collection.database.client._qb.turn.over():
-                await asyncio.sleep(0)
-            return document
-    data, ticket = await decide(scope, op, codec, started_s, None, None)
+    filter = op.filter
+    data: Any = None
+    ticket: Any
+    if scope.cache is None:
+        ticket = scope.begin_read(op, codec, started_s)
+    else:
+        entry = None if missed else scope.hit(op, codec, started_s)
+        if entry is not None:
+            try:
+                document = served_one(entry, codec)
+            except Exception as error:
+                scope.engine.fault("decode", error)
+            else:
+                scope.served(entry, started_s, monotonic())
+                if collection.database.client._qb.turn.over():
+                    await asyncio.sleep(0)
+                return document
+        data, ticket = await decide(scope, op, codec, started_s, None, None)
     if data is not None:
         try:
             document = bson.decode(data, codec) if data else None
         except Exception as error:
             scope.engine.fault("decode", error)
         else:
-            scope.settle_read(
-                ticket, monotonic(), documents=1 if data else 0, size=len(data), data=None
-            )
+            scope.settle_read(ticket, monotonic(), documents=1 if data else 0, size=len(data))
             return document
-    return await _answer(collection, scope, ticket, args, kwargs)
-
-
-async def _answer(
-    collection: Any, scope: Scope, ticket: Ticket, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    """The document of a point read that goes to the server, at once or with others.
-
-    ticket: of an operation of `point_op`. args, kwargs: what find_one was given besides the filter.
-    """
     points = scope.points
-    codec = collection._codec_options
-    filter = ticket.op.filter
-    place: Any = None
     waiter = _Waiter()
+    place: Any = None
     if points is not None:  # switched off in between
         try:
             place = points.begin(ticket, codec, waiter, monotonic())
@@ -116,8 +106,13 @@ async def _answer(
             return await send_one(collection, scope, ticket, filter, args, kwargs)
         finally:
             _start(collection, points.landed(place.gathering, place.place, monotonic()))
-    _arm(collection, points, place.gathering)
-    outcome = await waiter.wait(points, place)
+    if place.gathering.timer is None:
+        _arm(collection, points, place.gathering)
+    try:
+        outcome = await waiter.future
+    except BaseException:
+        waiter.left(points, place)
+        raise
     if type(outcome) is bytes:
         value = decoded(points, outcome, codec)
         if value is not None:

@@ -34,6 +34,7 @@ MAX_KEY_BYTES = 1024
 _MISSING = object()
 _PLAIN = frozenset({bool, bytes, int, Binary, DatetimeMS, Int64, ObjectId, Timestamp})
 _STRINGLESS = _PLAIN | {float, Decimal128, type(None)}
+_OWN_FORM = frozenset({int, str, ObjectId})
 _SWITCHES = frozenset({bool, int, float, Int64})
 
 
@@ -51,7 +52,8 @@ class PointKey:
     def __init__(self, path: str, value: Any, element: bytes, *, has_string: bool) -> None:
         self.path = path
         self.value = value
-        self.form: Hashable = canonical(value)
+        # Most values are their own form; see core.values.
+        self.form: Hashable = value if type(value) in _OWN_FORM else canonical(value)
         self.element = element
         self.has_string = has_string
         self.projection: Any = None
@@ -81,6 +83,7 @@ def point_key(
     try:
         if type(send) is ReadOp:
             send = frozen(send, codec)
+        assert type(send) is Frozen
         filter = send.filter
         if type(filter) is not dict:
             return "inexact"

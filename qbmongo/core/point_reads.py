@@ -309,8 +309,16 @@ class JoinedFind:
             ticket = read.ticket
             ticket.address = self.address
             outcomes.append((read, document))
+            ids = None
+            if read.key.path == "_id":
+                ids = (read.key.form,) if document else ()
             waiters += ticket.scope.settle_read(
-                ticket, now_s, documents=1 if document else 0, size=len(document), data=document
+                ticket,
+                now_s,
+                documents=1 if document else 0,
+                size=len(document),
+                data=document,
+                ids=ids,
             )
         self.points.counts.joined += len(outcomes)
         return outcomes, waiters

@@ -9,6 +9,7 @@ A fault of ours never fails the caller's call.
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from bson.codec_options import CodecOptions
@@ -277,17 +278,19 @@ class Scope:
         getmores: int = 0,
         data: bytes | None = None,
         elapsed_s: float | None = None,
+        ids: Iterable[Hashable] | None = None,
     ) -> list[tuple[Any, Any]]:
         """The driver answered. Returns the waiters, each with what it is to be given.
 
         documents, size: how many documents of how many bytes in all. data: their BSON, one after
         another, or None where the answer was not read to its end. elapsed_s: time spent in the
-        driver, where that is not simply from begin to now. A waiter is given the data, or ALONE.
+        driver, where that is not simply from begin to now. ids: the documents' canonical `_id`s,
+        where they are known without looking. A waiter is given the data, or ALONE.
         """
         waiters: list[Any] = []
         answer: Any = ALONE
         if type(ticket) is Lead:
-            waiters = self._settle_fill(ticket, now_s, data)
+            waiters = self._settle_fill(ticket, now_s, data, ids)
             if data is not None and ticket.fill.is_for_waiters(ticket.address):
                 answer = data
         self._record(
@@ -301,7 +304,13 @@ class Scope:
         )
         return [(waiter, answer) for waiter in waiters]
 
-    def _settle_fill(self, lead: Lead, now_s: float, data: bytes | None) -> list[Any]:
+    def _settle_fill(
+        self,
+        lead: Lead,
+        now_s: float,
+        data: bytes | None,
+        ids: Iterable[Hashable] | None = None,
+    ) -> list[Any]:
         engine = self.engine
         cache = engine.cache
         if cache is None:
@@ -311,7 +320,8 @@ class Scope:
                 lead.fill.address = lead.address
                 if data is None:
                     return cache.abandon(lead.fill, lead.generation)
-                ids = ids_of(lead.fill, data) if cache.off_reason is None else None
+                if ids is None and cache.off_reason is None:
+                    ids = ids_of(lead.fill, data)
                 return cache.settle(lead.fill, lead.generation, data, ids, now_s)
         except Exception as error:
             engine.cache_fault("settle_read", error)
