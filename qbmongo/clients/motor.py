@@ -33,7 +33,9 @@ from . import arguments
 from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
 from .motor_futures import done, start
+from .motor_point_reads import find_point
 from .parts import LoopParts, bound_sync_session
+from .point_reads import point_op
 from .pymongo_sync import open_aggregation, send_value
 from .sync_cursors import CommandCursor, Cursor
 from .values import Aggregation, ValueRead, answered
@@ -234,6 +236,13 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                             scope.served(entry, started_s, monotonic())
                             return done(self, document)
                     missed = True
+            points = scope.points
+            if points is not None:
+                op = point_op(
+                    scope, points, filter, args, kwargs, bound_sync_session(), delegate._timeout
+                )
+                if op is not None:
+                    return find_point(self, scope, op, args, kwargs, missed=missed)
             try:
                 wanted = filter
                 if filter is not None and not isinstance(filter, Mapping):
