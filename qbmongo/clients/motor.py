@@ -30,8 +30,10 @@ from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
+from .coalesced_motor import bring, send, write_joined
 from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
+from .joined_calls import JOINED_KINDS
 from .motor_futures import done, start
 from .motor_point_reads import find_point
 from .parts import LoopParts, bound_sync_session
@@ -62,6 +64,7 @@ def _observed_write(kind: WriteKind) -> Any:
     """A write method of the driver's that tells the engine before and after."""
     driver_method = getattr(driver.AsyncIOMotorCollection, kind)
     sync_method = getattr(_Sync, kind)
+    may_join = kind in JOINED_KINDS
 
     @functools.wraps(driver_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -69,6 +72,16 @@ def _observed_write(kind: WriteKind) -> Any:
         if scope is None or not scope.active:
             return driver_method(self, *args, **kwargs)
         delegate = self.delegate
+        if may_join and scope.coalesce is not None:
+            sender = self.database.client._qb.sender
+            joined = sender.admitted(
+                scope, delegate, delegate.database.client, kind, args, kwargs, bound_sync_session()
+            )
+            if joined is not None:
+                write = Write(scope, kind, args, kwargs)
+                return write_joined(
+                    sender, scope, delegate, self.get_io_loop(), sync_method, joined, write
+                )
         write = Write(scope, kind, args, kwargs, delegate.codec_options)
         args = tuple(unwrap_args_session(write.args))
         kwargs = unwrap_kwargs_session(write.kwargs)
@@ -457,6 +470,7 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self._qb.attach(self.delegate)
         self._qb.watch_with(MongoClient)
+        self._qb.send_with(send, bring)
 
     @property
     def qb(self) -> MotorHandle:

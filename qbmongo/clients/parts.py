@@ -27,7 +27,7 @@ from ..settings import Settings
 from .arguments import place_of_call
 from .fairness import LoopTurn
 from .fork_lock import ForkSafeLock
-from .listener import EffectListener
+from .listener import TRANSACTIONS, EffectListener
 
 __all__ = ["UNCACHED", "LoopParts", "Parts", "bound_async_session", "bound_sync_session"]
 
@@ -72,6 +72,7 @@ class Parts:
         self.engine = _engine_for(self.settings, threads=threads)
         self.client_options = {**dict(zip(_POSITIONAL, args, strict=False)), **options}
         self.watcher: Any = None
+        self.sender: Any = None
         self._listener: EffectListener | None = None
         engine = self.engine
         if engine is not None and (engine.cache is not None or engine.coalescer is not None):
@@ -129,6 +130,18 @@ class Parts:
         if self._listener is not None:
             self._listener.renew_by(self.watcher)
 
+    def send_with(self, send: Any, bring: Any, threads: Any = None) -> None:
+        """How batches of writes are sent, and answers brought; see coalesced.Sender.
+
+        threads: a BatchThreads, where batches are sent by such.
+        """
+        engine = self.engine
+        if engine is not None and engine.coalescer is not None:
+            from .coalesced import Sender
+
+            self.sender = Sender(engine, engine.coalescer, send, bring)
+            self.sender.threads = threads
+
     def closed(self) -> None:
         """The driver's client was closed: nothing that was kept is served any more."""
         engine = self.engine
@@ -149,6 +162,8 @@ class Parts:
             engine.after_fork(threading.Lock())
         if self.watcher is not None:
             self.watcher.after_fork()
+        if self.sender is not None:
+            self.sender.after_fork()
 
 
 class LoopParts(Parts):
@@ -232,6 +247,7 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
 
 
 def _after_fork_in_child() -> None:
+    TRANSACTIONS.forget()
     for parts in list(_FORKED):
         parts.after_fork()
 

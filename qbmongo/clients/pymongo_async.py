@@ -19,8 +19,10 @@ from ..settings import Settings
 from . import arguments
 from .async_cursors import AsyncCommandCursor, AsyncCursor, decide
 from .async_point_reads import find_point, send_one
+from .coalesced_async import bring, send, write_joined
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import AsyncHandle
+from .joined_calls import JOINED_KINDS
 from .listener import CURRENT
 from .opened import AsyncCheckout, Opened
 from .parts import LoopParts, bound_async_session
@@ -44,12 +46,20 @@ _Driver = pymongo.asynchronous.collection.AsyncCollection
 def _observed_write(kind: WriteKind) -> Any:
     """A write method of the driver's that tells the engine before and after."""
     driver_method = getattr(_Driver, kind)
+    may_join = kind in JOINED_KINDS
 
     @functools.wraps(driver_method)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         scope = self._qb
         if scope is None or not scope.active:
             return await driver_method(self, *args, **kwargs)
+        if may_join and scope.coalesce is not None:
+            client = self._database.client
+            sender = client._qb.sender
+            joined = sender.admitted(scope, self, client, kind, args, kwargs, bound_async_session())
+            if joined is not None:
+                write = Write(scope, kind, args, kwargs)
+                return await write_joined(sender, scope, self, driver_method, joined, write)
         write = Write(scope, kind, args, kwargs)
         try:
             result = await driver_method(self, *args, **kwargs)
@@ -390,6 +400,7 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
         self._qb.watch_with(AsyncMongoClient)
+        self._qb.send_with(send, bring)
 
     @property
     def qb(self) -> AsyncHandle:

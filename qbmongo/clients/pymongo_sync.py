@@ -16,8 +16,11 @@ from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
+from .batch_threads import BatchThreads
+from .coalesced_sync import bring, send, write_joined
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import SyncHandle
+from .joined_calls import JOINED_KINDS
 from .listener import CURRENT
 from .opened import Checkout, Opened
 from .parts import Parts, bound_sync_session
@@ -37,12 +40,20 @@ _Driver = pymongo.collection.Collection
 def _observed_write(kind: WriteKind) -> Any:
     """A write method of the driver's that tells the engine before and after."""
     driver_method = getattr(_Driver, kind)
+    may_join = kind in JOINED_KINDS
 
     @functools.wraps(driver_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         scope = self._qb
         if scope is None or not scope.active:
             return driver_method(self, *args, **kwargs)
+        if may_join and scope.coalesce is not None:
+            client = self._database.client
+            sender = client._qb.sender
+            joined = sender.admitted(scope, self, client, kind, args, kwargs, bound_sync_session())
+            if joined is not None:
+                write = Write(scope, kind, args, kwargs)
+                return write_joined(sender, scope, self, driver_method, joined, write)
         write = Write(scope, kind, args, kwargs, self.codec_options)
         try:
             result = driver_method(self, *write.args, **write.kwargs)
@@ -370,6 +381,7 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
         self._qb.watch_with(MongoClient)
+        self._qb.send_with(send, bring, BatchThreads())
 
     @property
     def qb(self) -> SyncHandle:

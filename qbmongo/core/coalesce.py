@@ -23,9 +23,9 @@ Group = Literal["insert", "update"]
 UNSUPPORTED = frozenset({59, 115})
 """CommandNotFound, CommandNotSupported: the server cannot bulkWrite (yet)."""
 
-REFUSALS = UNSUPPORTED | {2, 9, 13, 73, 166}
+REFUSALS = UNSUPPORTED | {2, 9, 13, 20, 73, 166}
 """Refusals of a whole command that precede its execution: BadValue, FailedToParse, Unauthorized,
-InvalidNamespace, CommandNotSupportedOnView besides.
+IllegalOperation, InvalidNamespace, CommandNotSupportedOnView besides.
 
 Source: https://github.com/mongodb/mongo, src/mongo/base/error_codes.yml
 """
@@ -37,6 +37,7 @@ would have said is found out by making it: some are errors of the whole command 
 that moves a document to another shard succeeds only there."""
 
 _PROBE_S = 3600.0
+_MAX_LANES = 2000
 _ALONE = Verdict("alone")
 _UNKNOWN = Verdict("unknown")
 # What a result or error in a batch says of its place in it.
@@ -48,7 +49,8 @@ class Coalescer:
 
     refused: writes that went straight to the driver although the part is on, by reason.
     alone: operations of batches that were sent as plain calls after all. unknown: operations whose
-    outcome nobody knows.
+    outcome nobody knows. off_reason: why nothing travels together any more, or None.
+    version: changes when lanes were forgotten, and must be asked for again.
     """
 
     def __init__(self, max_pending_bytes: int) -> None:
@@ -57,7 +59,10 @@ class Coalescer:
         self.refused: Counter[str] = Counter()
         self.alone = 0
         self.unknown = 0
+        self.off_reason: str | None = None
+        self.version = 0
         self._lanes: dict[tuple[str, Group], list[tuple[Any, Lane]]] = {}
+        self._number = 0
         self._unsupported_until_s = -math.inf
         self._flushes: list[tuple[set[Sending], Any]] = []
 
@@ -73,7 +78,20 @@ class Coalescer:
                 return lane
         made = Lane(limits, self.counts)
         lanes.append((variant, made))
+        self._number += 1
+        if self._number > _MAX_LANES:
+            self._forget_idle(made)
         return made
+
+    def _forget_idle(self, but: Lane) -> None:
+        kept: dict[tuple[str, Group], list[tuple[Any, Lane]]] = {}
+        for key, lanes in self._lanes.items():
+            busy = [item for item in lanes if item[1] is but or not item[1].is_idle]
+            if busy:
+                kept[key] = busy
+        self._lanes = kept
+        self._number = sum(map(len, kept.values()))
+        self.version += 1
 
     def lanes(self) -> list[Lane]:
         """Every lane."""
@@ -89,9 +107,13 @@ class Coalescer:
         """Whether bulkWrite is worth trying: not within an hour of a refusal."""
         return now_s >= self._unsupported_until_s
 
-    def bulk_write_refused(self, now_s: float) -> None:
-        """The server, at its present version or feature compatibility, has no bulkWrite."""
-        self._unsupported_until_s = now_s + _PROBE_S
+    def bulk_write_answered(self, reply: BatchReply, now_s: float) -> None:
+        """A bulkWrite is over. The server may, at its present version or feature compatibility,
+        have no such command; or the driver knows that, and has sent nothing."""
+        if (reply.failure == "command" and reply.code in UNSUPPORTED) or (
+            reply.failure == "other" and reply.sent == 0
+        ):
+            self._unsupported_until_s = now_s + _PROBE_S
 
     def primary_changed(self) -> None:
         """Another primary may have another version."""

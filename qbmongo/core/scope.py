@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Scope"]
 
+_SYSTEM = frozenset({"admin", "config", "local"})
+
 slow_log = logging.getLogger("qbmongo.slow")
 
 
-def _lane_limits(part: CoalesceSettings | None) -> LaneLimits | None:
-    if part is None:
+def _lane_limits(part: CoalesceSettings | None, namespace: str) -> LaneLimits | None:
+    database, _, collection = namespace.partition(".")
+    if part is None or database in _SYSTEM or collection.startswith("system."):
         return None
     return LaneLimits(
         part.max_in_flight,
@@ -72,6 +75,7 @@ class Scope:
         "ttl_s",
         "variant",
         "verify_fraction",
+        "write_lanes",
     )
 
     def __init__(
@@ -105,7 +109,9 @@ class Scope:
             if engine.cache is not None and cached is not None and self.variant is None
             else None
         )
-        self.coalesce: LaneLimits | None = _lane_limits(settings.coalesce)
+        self.coalesce = _lane_limits(settings.coalesce, self.namespace)
+        # Kept here by the clients; with other limits they are asked for again.
+        self.write_lanes: Any = None
         self.points: PointReads | None = (
             engine.point_reads(self.namespace, self.concern, settings.batch)
             if settings.batch is not None and self.variant is None
