@@ -13,10 +13,10 @@ import pymongo.asynchronous.collection
 from pymongo.asynchronous.cursor import AsyncCursor as DriverCursor
 
 from ..core.batching import PointRead
-from ..core.engine import ALONE, Scope, Ticket
+from ..core.engine import ALONE, Join, Lead, Scope, Ticket
 from ..core.point_reads import Direct, Gathering, JoinedFind, PointReads
 from ..records import ReadOp
-from .async_cursors import AsyncCursor, AsyncSizedCursor, decide
+from .async_cursors import AsyncCursor, AsyncSizedCursor, TaskWaiter
 from .cursors import Reading, deliver, served_one
 from .listener import CURRENT
 from .point_reads import decoded, failed, give, raw_find
@@ -82,8 +82,8 @@ async def find_point(
                 if collection.database.client._qb.turn.over():
                     await asyncio.sleep(0)
                 return document
-        data, ticket = await decide(scope, op, codec, started_s, None, None)
-    if data is not None:
+        data, ticket = await _decide(scope, op, codec, started_s)
+    if type(data) is bytes:
         try:
             document = bson.decode(data, codec) if data else None
         except Exception as error:
@@ -94,12 +94,13 @@ async def find_point(
     points = scope.points
     waiter = _Waiter()
     place: Any = None
-    if points is not None:  # switched off in between
+    # None: switched off in between.
+    if points is not None and data is not ALONE:
         try:
             place = points.begin(ticket, codec, waiter, monotonic())
         except Exception as error:
             scope.engine.fault("batch", error)
-    if points is None or place is None:
+    if place is None or points is None:
         return await send_one(collection, scope, ticket, filter, args, kwargs)
     if type(place) is Direct:
         try:
@@ -123,6 +124,23 @@ async def find_point(
     if outcome is ALONE:
         return await send_one(collection, scope, ticket, filter, args, kwargs)
     raise outcome
+
+
+async def _decide(scope: Scope, op: ReadOp, codec: Any, started_s: float) -> Any:
+    """What the engine says of a read that no kept answer serves; waits for a flight if there is
+    one. Returns a flight's bytes with the ticket; or None and the ticket to send under, by itself
+    or with others; or ALONE and the ticket, where a flight failed."""
+    while True:
+        decision = scope.begin_read(op, codec, started_s, share=True)
+        if type(decision) is not Join:
+            return None, decision
+        waiter = TaskWaiter()
+        if not scope.join(decision, waiter):
+            continue
+        answer = await waiter.wait(scope, decision)
+        if type(answer) is bytes:
+            return answer, decision.ticket
+        return ALONE, answer if type(answer) is Lead else decision.ticket
 
 
 async def send_one(

@@ -79,18 +79,16 @@ def start(
     scope: Scope,
     begin: Callable[[], Any],
     decode: Callable[[bytes], tuple[Any, int] | None],
-    job: Callable[[Any], Any] | None = None,
-    *,
+    job: Callable[[Any], Any],
     send: Callable[[Any], asyncio.Future[Any]] | None = None,
 ) -> asyncio.Future[Any]:
     """A read that no kept answer serves: waits for a flight, or runs `job` under the ticket.
 
     begin: what the engine says of the read. decode: a flight's answer as the program shall have it,
     and how many documents that is; None if it cannot be decoded. send: what takes the place of
-    running the job.
+    running the job, unless a flight has been waited for.
     """
     if send is None:
-        assert job is not None
         send = functools.partial(run, loop, job)
     while True:
         decision = begin()
@@ -105,7 +103,8 @@ def start(
                 return
             ready = decode(answer) if type(answer) is bytes else None
             if ready is None:
-                copy_to(send(answer if type(answer) is Lead else join.ticket), future)
+                ticket = answer if type(answer) is Lead else join.ticket
+                copy_to(run(loop, job, ticket), future)
                 return
             scope.settle_read(join.ticket, monotonic(), documents=ready[1], size=len(answer))
             future.set_result(ready[0])

@@ -130,7 +130,7 @@ def find_point(
         _arm(loop, delegate, points, place.gathering)
         return future
 
-    return start(loop, scope, begin, decode, send=send)
+    return start(loop, scope, begin, decode, job, send)
 
 
 def _start(loop: Any, delegate: Any, find: JoinedFind | None) -> None:
