@@ -33,7 +33,8 @@ from .own_errors import copy_of
 
 __all__ = ["SEND_ALONE", "Raised", "answers", "documents", "models", "reply_of"]
 
-_OF_BATCHES = (BulkWriteError, ClientBulkWriteException)
+# What says something of one operation, or of batches; not what all of a batch may be told.
+_NOT_OF_ALL = (BulkWriteError, ClientBulkWriteException, WriteError)
 # The driver's own rule for WTimeoutError.
 _TIMED_OUT = 50
 
@@ -154,7 +155,7 @@ def _answer(write: JoinedWrite, verdict: Verdict, whole: BaseException | None) -
     if kind == "concern":
         assert document is not None
         return Raised(_concern_error(copy.deepcopy(document)))
-    if not isinstance(whole, PyMongoError) or isinstance(whole, _OF_BATCHES):
+    if not isinstance(whole, PyMongoError) or isinstance(whole, _NOT_OF_ALL):
         return Raised(AutoReconnect("the server did not tell the outcome of this operation"))
     return Raised(copy_of(whole))
 

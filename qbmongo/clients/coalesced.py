@@ -10,7 +10,7 @@ bring the answers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.coalesce import Coalescer, settle
@@ -23,9 +23,12 @@ from .joined_calls import GROUPS, encoded, joinable, plain_arguments
 from .listener import TRANSACTIONS, Wire
 from .writes import Write
 
-__all__ = ["Go", "JoinedCall", "Sender", "WriteLanes", "plain_call"]
+__all__ = ["CLOSING_S", "Go", "JoinedCall", "Sender", "WriteLanes", "plain_call"]
 
 monotonic = time.monotonic
+
+CLOSING_S = 10.0
+"""How long closing a client waits for writes that are on their way."""
 
 
 class WriteLanes:
@@ -76,11 +79,12 @@ class Sender:
     """Sends what gathers. One per client; holds no client.
 
     send: sends a batch beside all callers: a task, or a thread of its own.
+    read_indexes: reads the definitions of a collection's indexes, and tells `indexes_read`.
     bring: gives those who wait in slots their answers. tasks, threads: for the client, what
     sends for it.
     """
 
-    __slots__ = ("_bring", "_send", "coalescer", "engine", "tasks", "threads")
+    __slots__ = ("_bring", "_read_indexes", "_send", "coalescer", "engine", "tasks", "threads")
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Sender:
         coalescer: Coalescer,
         send: Callable[[Sender, Lane, Batch], None],
         bring: Callable[[Sender, list[tuple[Slot, Any]]], None],
+        read_indexes: Callable[[Sender, str, Any], None],
     ) -> None:
         self.engine = engine
         self.coalescer = coalescer
@@ -95,6 +100,7 @@ class Sender:
         self.threads: Any = None
         self._send = send
         self._bring = bring
+        self._read_indexes = read_indexes
 
     def after_fork(self) -> None:
         """In the child nobody sends any more."""
@@ -137,10 +143,15 @@ class Sender:
                     elif group == "update" and not self.coalescer.can_bulk_write(now_s):
                         reason = "unsupported"
                     else:
-                        write = joinable(kind, args, kwargs, ())
+                        indexed = self._indexed(scope.namespace, now_s)
+                        write = joinable(kind, args, kwargs, indexed)
                         if type(write) is JoinedWrite:
                             return getattr(lanes, group), write
                         reason = write
+                        if reason == "filter" and self.coalescer.indexes.is_wanted(
+                            scope.namespace, now_s
+                        ):
+                            self._read_indexes(self, scope.namespace, collection)
             self.coalescer.refused[reason] += 1
         except Exception as error:
             self.engine.fault("coalesce", error)
@@ -178,6 +189,15 @@ class Sender:
         scope.write_lanes = lanes
         return lanes
 
+    def _indexed(self, namespace: str, now_s: float) -> frozenset[str]:
+        """Fields that are surely the first one of an index."""
+        facts = self.engine.known_facts(namespace)
+        return self.coalescer.indexes.known(namespace, now_s) if facts is None else facts.indexed
+
+    def indexes_read(self, namespace: str, indexes: Sequence[Mapping[str, Any]] | None) -> None:
+        """The definitions of a collection's indexes, or None if they could not be read."""
+        self.coalescer.indexes.read(namespace, indexes, monotonic())
+
     def enter(self, lane: Lane) -> Go | None:
         """A place on the wire for a lone call; None if it has to gather."""
         with self.engine.lock:
@@ -192,7 +212,8 @@ class Sender:
         Go: a place became free meanwhile. None: it goes straight through after all.
         """
         try:
-            size = encoded(write, call.collection.codec_options)
+            codec = call.collection.codec_options
+            size = encoded(write, codec, shown=call.scope.cache is not None)
             reason = None
             if size is None:
                 reason = "unencodable"
@@ -274,6 +295,17 @@ class Sender:
         if TRANSACTIONS.wrote_to(write.call.scope.namespace, now_s):
             return True
         return write.kind != "insert_one" and not self.coalescer.can_bulk_write(now_s)
+
+    def flush(self, waiter: Any) -> None:
+        """Sends everything that gathers.
+
+        waiter: its `deliver(None)` is called, from any thread, when that and all that was on the
+        wire before is over.
+        """
+        with self.engine.lock:
+            batches = self.coalescer.flush(monotonic(), waiter)
+        for lane, batch in batches:
+            self.dispatch(lane, batch)
 
     # After
 

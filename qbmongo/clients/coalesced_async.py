@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 import pymongo.asynchronous.collection
 from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
 
 from ..core.engine import Scope
 from ..core.lanes import Lane
@@ -18,7 +20,7 @@ from .coalesced import Go, JoinedCall, Sender, plain_call
 from .listener import WIRE, Wire
 from .writes import Write
 
-__all__ = ["arm", "bring", "send", "write_joined"]
+__all__ = ["arm", "bring", "flush", "read_indexes", "send", "write_joined"]
 
 _Driver = pymongo.asynchronous.collection.AsyncCollection
 
@@ -114,8 +116,11 @@ def _due(sender: Sender, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
 
 def send(sender: Sender, lane: Lane, batch: Batch) -> None:
     """Sends a batch in a task of its own, in an empty context."""
-    loop = asyncio.get_running_loop()
-    task = contextvars.Context().run(loop.create_task, _carry(sender, lane, batch))
+    _spawn(sender, _carry(sender, lane, batch))
+
+
+def _spawn(sender: Sender, work: Coroutine[Any, Any, None]) -> None:
+    task = contextvars.Context().run(asyncio.get_running_loop().create_task, work)
     sender.tasks.add(task)
     task.add_done_callback(sender.tasks.discard)
 
@@ -157,3 +162,38 @@ def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
             future.set_result(answer)
         elif type(answer) is Go:
             answer.landed()
+
+
+def read_indexes(sender: Sender, namespace: str, collection: Any) -> None:
+    """Reads the definitions of a collection's indexes in a task of its own."""
+    _spawn(sender, _indexes(sender, namespace, collection))
+
+
+async def _indexes(sender: Sender, namespace: str, collection: Any) -> None:
+    indexes = None
+    try:
+        indexes = [index async for index in await _Driver.list_indexes(collection)]
+    except PyMongoError:
+        pass  # a view, or not allowed: nothing is known then
+    finally:
+        sender.indexes_read(namespace, indexes)
+
+
+class _Flushed:
+    """Whoever waits until what was pending is over."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def deliver(self, _: None) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+async def flush(sender: Sender) -> None:
+    """Returns when every write that could have joined others, and was begun before, is over."""
+    flushed = _Flushed()
+    sender.flush(flushed)
+    await flushed.future

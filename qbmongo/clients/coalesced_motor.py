@@ -20,10 +20,10 @@ from ..records import Batch, JoinedWrite, Slot
 from .batches import SEND_ALONE, Raised
 from .coalesced import Go, JoinedCall, Sender, plain_call
 from .coalesced_async import arm
-from .coalesced_sync import carry
+from .coalesced_sync import carry, list_indexes
 from .writes import Write
 
-__all__ = ["bring", "send", "write_joined"]
+__all__ = ["bring", "flush", "read_indexes", "send", "write_joined"]
 
 
 class FutureSlot:
@@ -160,3 +160,29 @@ def _resolve(pairs: list[tuple[Any, Any]]) -> None:
             future.set_exception(answer.error)
         else:
             future.set_result(answer)
+
+
+def read_indexes(sender: Sender, namespace: str, collection: Any) -> None:
+    """Reads the definitions of a collection's indexes in an executor thread."""
+    _run(functools.partial(list_indexes, sender, namespace, collection), contextvars.Context())
+
+
+class _Flushed:
+    """Whoever waits in a loop until what was pending is over; told from any thread."""
+
+    __slots__ = ("_loop", "future")
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self.future = loop.create_future()
+
+    def deliver(self, _: None) -> None:
+        with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
+            self._loop.call_soon_threadsafe(_resolve, [(self.future, None)])
+
+
+async def flush(sender: Sender, loop: Any) -> None:
+    """Returns when every write that could have joined others, and was begun before, is over."""
+    flushed = _Flushed(loop)
+    sender.flush(flushed)
+    await flushed.future

@@ -12,6 +12,7 @@ from typing import Any
 
 import pymongo.collection
 from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from ..core.engine import Scope
 from ..core.lanes import Lane
@@ -21,7 +22,7 @@ from .coalesced import Go, JoinedCall, Sender, plain_call
 from .listener import WIRE, Wire
 from .writes import Write
 
-__all__ = ["bring", "carry", "send", "write_joined"]
+__all__ = ["bring", "carry", "flush", "list_indexes", "read_indexes", "send", "write_joined"]
 
 _Driver = pymongo.collection.Collection
 
@@ -156,3 +157,39 @@ def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
     """Gives threads their answers."""
     for slot, answer in answers:
         slot.waiter.deliver(answer)
+
+
+def read_indexes(sender: Sender, namespace: str, collection: Any) -> None:
+    """Reads the definitions of a collection's indexes in a thread of its own."""
+    sender.threads.run(functools.partial(list_indexes, sender, namespace, collection))
+
+
+def list_indexes(sender: Sender, namespace: str, collection: Any) -> None:
+    """Reads the definitions of a collection's indexes; blocks."""
+    indexes = None
+    try:
+        indexes = list(_Driver.list_indexes(collection))
+    except PyMongoError:
+        pass  # a view, or not allowed: nothing is known then
+    finally:
+        sender.indexes_read(namespace, indexes)
+
+
+class _Flushed:
+    """Whoever waits until what was pending is over."""
+
+    __slots__ = ("ready",)
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+
+    def deliver(self, _: None) -> None:
+        self.ready.set()
+
+
+def flush(sender: Sender, timeout_s: float | None = None) -> None:
+    """Returns when every write that could have joined others, and was begun before, is over; or
+    after so many seconds."""
+    flushed = _Flushed()
+    sender.flush(flushed)
+    flushed.ready.wait(timeout_s)

@@ -107,6 +107,16 @@ class SyncHandle(_Handle):
         if watcher is not None and not watcher.caught_up(timeout_s):
             raise self._late(timeout_s)
 
+    def flush(self) -> None:
+        """Returns when the writes begun before are over, as far as they may travel together.
+
+        Sends what gathers at once. Writes that go straight to the driver are not waited for.
+        """
+        if self._parts.sender is not None:
+            from .coalesced_sync import flush
+
+            flush(self._parts.sender)
+
 
 class AsyncHandle(_Handle):
     """`OptimizedAsyncMongoClient.qb`."""
@@ -122,6 +132,16 @@ class AsyncHandle(_Handle):
         watcher = self._parts.watcher
         if watcher is not None and not await watcher.caught_up(timeout_s):
             raise self._late(timeout_s)
+
+    async def flush(self) -> None:
+        """Returns when the writes begun before are over, as far as they may travel together.
+
+        Sends what gathers at once. Writes that go straight to the driver are not waited for.
+        """
+        if self._parts.sender is not None:
+            from .coalesced_async import flush
+
+            await flush(self._parts.sender)
 
 
 class MotorHandle(_Handle):
@@ -160,3 +180,13 @@ class MotorHandle(_Handle):
             reached = False
         if not reached:
             raise self._late(timeout_s)
+
+    async def flush(self) -> None:
+        """Returns when the writes begun before are over, as far as they may travel together.
+
+        Sends what gathers at once. Writes that go straight to the driver are not waited for.
+        """
+        if self._parts.sender is not None:
+            from .coalesced_motor import flush
+
+            await flush(self._parts.sender, self._loop())

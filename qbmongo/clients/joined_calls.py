@@ -16,7 +16,7 @@ from bson.codec_options import CodecOptions
 from bson.objectid import ObjectId
 from bson.regex import Regex
 
-from ..core.snapshots import SCALARS
+from ..core.snapshots import SCALARS, private
 from ..records import JoinedWrite, WriteKind
 from .frozen_writes import Sent
 
@@ -140,37 +140,49 @@ def _is_documents(value: Any) -> bool:
     return type(value) is list and all(type(item) is dict for item in value)
 
 
-def encoded(write: JoinedWrite, codec: CodecOptions[Any]) -> int | None:
-    """Puts private, encoded copies into a write. Returns their bytes; None: they have no encoding.
+def encoded(write: JoinedWrite, codec: CodecOptions[Any], *, shown: bool) -> int | None:
+    """Puts private, encoded copies into a write.
 
     An inserted document is given its `_id` as the driver does: the caller finds it there.
+
+    Args:
+        write: as `joinable` made it; changed in place.
+        codec: of the call's collection.
+        shown: whether the copies shall say what they hold without being decoded.
+
+    Returns:
+        Bytes of the copies; None: something has no encoding, which is for the driver to say.
     """
-    document = write.document
     try:
+        document = write.document
         if write.kind == "insert_one":
             if "_id" not in document:
                 document["_id"] = ObjectId()
-            raw = bson.encode(document, codec_options=codec)
-            write.document = Sent(document, raw)
-            return len(raw)
-        raw = bson.encode(write.filter, codec_options=codec)
-        size = len(raw)
-        filter = Sent(write.filter, raw)
-        if type(document) is list:
-            document = [Sent(stage, bson.encode(stage, codec_options=codec)) for stage in document]
-            size += sum(len(stage.raw) for stage in document)
-        elif document is not None:
-            raw = bson.encode(document, codec_options=codec)
-            size += len(raw)
-            document = Sent(document, raw)
+            write.document, size = _sent(document, codec, shown)
+            return size
+        filter, size = _sent(write.filter, codec, shown)
+        if document is not None:
+            document, more = _sent(document, codec, shown)
+            size += more
         conditions = write.array_filters
         if conditions is not None:
-            conditions = [Sent(item, bson.encode(item, codec_options=codec)) for item in conditions]
-            size += sum(len(item.raw) for item in conditions)
+            conditions, more = _sent(conditions, codec, shown=False)
+            size += more
     except Exception:
         return None  # the driver's own error follows
     write.filter, write.document, write.array_filters = filter, document, conditions
     return size
+
+
+def _sent(value: Any, codec: CodecOptions[Any], shown: bool) -> tuple[Any, int]:
+    """A document, or each of a list of documents, as it will be sent; and the bytes of that."""
+    if type(value) is list:
+        items = [_sent(item, codec, shown=False) for item in value]
+        return [item for item, _ in items], sum(size for _, size in items)
+    # Bytes and copy are of the same content, whatever another thread does to the caller's.
+    copy = private(value) if shown else None
+    raw = bson.encode(value if copy is None else copy, codec_options=codec)
+    return Sent(value, raw, copy), len(raw)
 
 
 def plain_arguments(write: JoinedWrite) -> tuple[tuple[Any, ...], dict[str, Any]]:

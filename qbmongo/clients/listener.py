@@ -88,13 +88,13 @@ class EffectListener(CommandListener):
         if opened is not None:
             opened.add(key)
         command: Mapping[str, Any] = event.command
-        # A raw command of any form is no evidence, and counts as "any".
-        with contextlib.suppress(Exception):
-            command = evident(name, command)
-        engine = self._engine()
-        if "autocommit" in event.command:
+        if "autocommit" in command:
             self._in_transaction(key, event)
-        if engine is not None:
+        engine = self._engine()
+        if engine is not None and engine.cache is not None:
+            # A raw command of any form is no evidence, and counts as "any".
+            with contextlib.suppress(Exception):
+                command = evident(name, command)
             engine.command_started(key, name, event.database_name, command, time.monotonic())
 
     def succeeded(self, event: CommandSucceededEvent) -> None:

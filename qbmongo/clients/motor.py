@@ -30,7 +30,9 @@ from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
-from .coalesced_motor import bring, send, write_joined
+from .coalesced import CLOSING_S
+from .coalesced_motor import bring, read_indexes, send, write_joined
+from .coalesced_sync import flush
 from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
 from .joined_calls import JOINED_KINDS
@@ -470,7 +472,7 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self._qb.attach(self.delegate)
         self._qb.watch_with(MongoClient)
-        self._qb.send_with(send, bring)
+        self._qb.send_with(send, bring, read_indexes)
 
     @property
     def qb(self) -> MotorHandle:
@@ -490,6 +492,9 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
         def close(self):
             """Closes the driver's client and what we opened beside it. Twice is harmless."""
             try:
+                if self._qb.sender is not None:
+                    # What is sent is sent by threads, so that they come to an end meanwhile.
+                    flush(self._qb.sender, CLOSING_S)
                 if self._qb.watcher is not None:
                     self._qb.watcher.close(0)
             finally:

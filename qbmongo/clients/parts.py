@@ -130,7 +130,7 @@ class Parts:
         if self._listener is not None:
             self._listener.renew_by(self.watcher)
 
-    def send_with(self, send: Any, bring: Any, threads: Any = None) -> None:
+    def send_with(self, send: Any, bring: Any, read_indexes: Any, threads: Any = None) -> None:
         """How batches of writes are sent, and answers brought; see coalesced.Sender.
 
         threads: a BatchThreads, where batches are sent by such.
@@ -139,7 +139,7 @@ class Parts:
         if engine is not None and engine.coalescer is not None:
             from .coalesced import Sender
 
-            self.sender = Sender(engine, engine.coalescer, send, bring)
+            self.sender = Sender(engine, engine.coalescer, send, bring, read_indexes)
             self.sender.threads = threads
 
     def closed(self) -> None:
@@ -148,6 +148,8 @@ class Parts:
         if engine is not None:
             engine.lost(None, "closed")
             engine.clear()
+        if self.sender is not None and self.sender.threads is not None:
+            self.sender.threads.close()
 
     def configure(self, settings: Settings) -> None:
         """Puts other settings into force."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from ..settings import Settings
 from . import arguments
 from .async_cursors import AsyncCommandCursor, AsyncCursor, decide
 from .async_point_reads import find_point, send_one
-from .coalesced_async import bring, send, write_joined
+from .coalesced import CLOSING_S
+from .coalesced_async import bring, flush, read_indexes, send, write_joined
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import AsyncHandle
 from .joined_calls import JOINED_KINDS
@@ -400,7 +402,7 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
         self._qb.watch_with(AsyncMongoClient)
-        self._qb.send_with(send, bring)
+        self._qb.send_with(send, bring, read_indexes)
 
     @property
     def qb(self) -> AsyncHandle:
@@ -413,6 +415,9 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
     async def close(self) -> None:
         """Closes the driver's client and what we opened beside it. Twice is harmless."""
         try:
+            if self._qb.sender is not None:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(flush(self._qb.sender), CLOSING_S)
             if self._qb.watcher is not None:
                 await self._qb.watcher.close()
         finally:

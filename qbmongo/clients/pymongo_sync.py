@@ -17,7 +17,8 @@ from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
 from .batch_threads import BatchThreads
-from .coalesced_sync import bring, send, write_joined
+from .coalesced import CLOSING_S
+from .coalesced_sync import bring, flush, read_indexes, send, write_joined
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import SyncHandle
 from .joined_calls import JOINED_KINDS
@@ -381,7 +382,7 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
         self._qb.watch_with(MongoClient)
-        self._qb.send_with(send, bring, BatchThreads())
+        self._qb.send_with(send, bring, read_indexes, BatchThreads())
 
     @property
     def qb(self) -> SyncHandle:
@@ -394,6 +395,8 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
     def close(self) -> None:
         """Closes the driver's client and what we opened beside it. Twice is harmless."""
         try:
+            if self._qb.sender is not None:
+                flush(self._qb.sender, CLOSING_S)
             if self._qb.watcher is not None:
                 self._qb.watcher.close()
         finally:

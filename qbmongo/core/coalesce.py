@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..records import Batch, BatchReply, Sending, Verdict, WriteKind
+from .index_names import IndexNames
 from .lanes import Lane, LaneCounts, LaneLimits
 
 __all__ = ["REFUSALS", "SAME_FORM", "UNSUPPORTED", "Coalescer", "Group", "settle"]
@@ -50,7 +51,8 @@ class Coalescer:
     refused: writes that went straight to the driver although the part is on, by reason.
     alone: operations of batches that were sent as plain calls after all. unknown: operations whose
     outcome nobody knows. off_reason: why nothing travels together any more, or None.
-    version: changes when lanes were forgotten, and must be asked for again.
+    indexes: fields that are the first one of an index. version: changes when lanes were forgotten,
+    and must be asked for again.
     """
 
     def __init__(self, max_pending_bytes: int) -> None:
@@ -59,6 +61,7 @@ class Coalescer:
         self.refused: Counter[str] = Counter()
         self.alone = 0
         self.unknown = 0
+        self.indexes = IndexNames()
         self.off_reason: str | None = None
         self.version = 0
         self._lanes: dict[tuple[str, Group], list[tuple[Any, Lane]]] = {}
