@@ -10,7 +10,7 @@ from ..coherence.records import WatcherStats
 from ..core.engine import Engine
 from ..core.shape_forms import shape_text
 
-__all__ = ["CacheStats", "CoalesceStats", "DatabaseTrust", "Stats", "stats_of"]
+__all__ = ["BatchStats", "CacheStats", "CoalesceStats", "DatabaseTrust", "Stats", "stats_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,33 @@ class CoalesceStats:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchStats:
+    """Point reads that travel together, of one client.
+
+    direct: reads by a key that went alone at once. batches, gathered: joined finds sent, and the
+    reads in them; sizes: joined finds by their number of reads, as the power of two that is not
+    smaller. joined: reads that they answered. refused: calls of find_one that could not travel with
+    others, by reason. left: reads taken out by their callers. fallbacks: reads of a joined find
+    that made their own call after all, by reason. waited_s, waited_max_s: what reads waited for
+    their find to be sent, in all and at the longest. pending, in_flight: reads that gather now;
+    joined finds and lone reads on the wire.
+    """
+
+    direct: int
+    batches: int
+    gathered: int
+    joined: int
+    sizes: Mapping[int, int]
+    refused: Mapping[str, int]
+    left: int
+    fallbacks: Mapping[str, int]
+    waited_s: float
+    waited_max_s: float
+    pending: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Everything qbmongo counts for one client; None for a part that is off.
 
@@ -98,6 +125,7 @@ class Stats:
     cache: CacheStats | None
     faults: Mapping[str, int]
     coalesce: CoalesceStats | None = None
+    batch: BatchStats | None = None
 
 
 def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
@@ -106,8 +134,9 @@ def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
         return Stats(None, {})
     cache = engine.cache
     coalesce = _coalesce_stats(engine)
+    batch = _batch_stats(engine)
     if cache is None:
-        return Stats(None, dict(engine.faults), coalesce)
+        return Stats(None, dict(engine.faults), coalesce, batch)
     # The profile has a lock of its own, and its quantiles take milliseconds.
     ratios = _hit_ratios(engine)
     with engine.lock:
@@ -138,6 +167,28 @@ def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
             ),
             dict(engine.faults),
             coalesce,
+            batch,
+        )
+
+
+def _batch_stats(engine: Engine) -> BatchStats | None:
+    if engine.settings.batch is None:
+        return None
+    counts = engine.batched
+    with engine.lock:
+        return BatchStats(
+            direct=counts.direct,
+            batches=counts.batches,
+            gathered=counts.gathered,
+            joined=counts.joined,
+            sizes=dict(counts.sizes),
+            refused=dict(counts.refused),
+            left=counts.left,
+            fallbacks={reason: count for reason, count in counts.fallbacks.items() if count},
+            waited_s=counts.waited_s,
+            waited_max_s=counts.waited_max_s,
+            pending=counts.pending,
+            in_flight=counts.in_flight,
         )
 
 
