@@ -143,8 +143,10 @@ class Sender:
                     elif group == "update" and not self.coalescer.can_bulk_write(now_s):
                         reason = "unsupported"
                     else:
-                        indexed = self._indexed(scope.namespace, now_s)
-                        write = joinable(kind, args, kwargs, indexed)
+                        write = joinable(kind, args, kwargs, ())
+                        if write == "filter":
+                            indexed = self._indexed(scope.namespace, now_s)
+                            write = joinable(kind, args, kwargs, indexed)
                         if type(write) is JoinedWrite:
                             return getattr(lanes, group), write
                         reason = write
