@@ -216,8 +216,8 @@ class _World:
             self.landed(lane, group, batch.sending)
             return
         reply = yield from self.reply(group, [slot.item for slot in batch.slots])
-        if reply.code in UNSUPPORTED and group == "update":
-            self.coalescer.bulk_write_refused(self.now_s)
+        if group == "update":
+            self.coalescer.bulk_write_answered(reply, self.now_s)
         verdicts = settle(batch, reply)
         if len(verdicts) != len(batch.slots):
             raise Violation("not a verdict each")
