@@ -76,17 +76,20 @@ class Joining:
     def stats(self) -> Any:
         return self.client.qb.stats().coalesce
 
-    async def ready(self) -> None:
-        """Returns when the collection's facts are known, so that its writes can join."""
-        absent = {"_id": "is it known?"}
-        for _ in range(200):
+    async def ready(self, *indexed: str) -> None:
+        """Returns when writes of the collection can join, also by these indexed fields."""
+        for field in ("_id", *indexed):
+            await self._ready({field: "is it known?"})
+        self.wire.clear()
+
+    async def _ready(self, absent: dict[str, Any]) -> None:
+        for _ in range(400):
             before = sum(self.stats.refused.values())
             await resolved(self.collection.delete_one(absent))
             if sum(self.stats.refused.values()) == before:
-                self.wire.clear()
                 return
             await until(lambda: True, self.site)
-        raise TimeoutError(f"its writes do not join: {self.stats}")
+        raise TimeoutError(f"its writes by {absent} do not join: {self.stats}")
 
     async def begun(self) -> Held:
         """Holds a delete that finds nothing and an insert of `HELD` on their way: what is written

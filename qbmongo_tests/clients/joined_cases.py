@@ -16,7 +16,6 @@ from pymongo.collation import Collation
 
 __all__ = ["CASES", "DOCUMENTS", "INDEXES", "OID", "VALIDATOR", "Case"]
 
-BY_INDEX = False
 UTC = datetime.timezone.utc
 OID = ObjectId("65f000000000000000000001")
 FIXED = uuid.UUID("12345678123456781234567812345678")
@@ -110,10 +109,8 @@ _UPDATES = (
     Case(
         "update by eq", lambda c: c.update_one({"_id": {"$eq": "by eq"}}, {"$set": {"a": 2}}), False
     ),
-    Case("update by key", lambda c: c.update_one({"k": "by key"}, {"$set": {"a": 2}}), BY_INDEX),
-    Case(
-        "update by unique", lambda c: c.update_one({"u": "by unique"}, {"$set": {"a": 2}}), BY_INDEX
-    ),
+    Case("update by key", lambda c: c.update_one({"k": "by key"}, {"$set": {"a": 2}})),
+    Case("update by unique", lambda c: c.update_one({"u": "by unique"}, {"$set": {"a": 2}})),
     Case("update by g", lambda c: c.update_one({"g": 77}, {"$set": {"a": 2}}), joins=False),
     Case(
         "update in", lambda c: c.update_one({"_id": {"$in": ["absent"]}}, {"$set": {"a": 2}}), False
@@ -156,17 +153,14 @@ _UPSERTS = (
     _upsert("upsert by bytes", {"_id": b"\x00\x01"}),
     _upsert("upsert by binary", {"_id": Binary(b"z", 5)}),
     _upsert("upsert by uuid binary", {"_id": Binary.from_uuid(FIXED)}),
-    _upsert("upsert by key", {"k": "new key"}, joins=BY_INDEX),
-    _upsert("upsert by unique", {"u": "new unique"}, joins=BY_INDEX),
+    _upsert("upsert by key", {"k": "new key"}),
+    _upsert("upsert by unique", {"u": "new unique"}),
     _upsert(
         "upsert with the id on insert",
         {"k": "new 2"},
         {"$setOnInsert": {"_id": 55, "g": 1}},
-        joins=BY_INDEX,
     ),
-    _upsert(
-        "upsert with the id in set", {"k": "new 3"}, {"$set": {"_id": 56, "g": 1}}, joins=BY_INDEX
-    ),
+    _upsert("upsert with the id in set", {"k": "new 3"}, {"$set": {"_id": 56, "g": 1}}),
     _upsert("upsert by pipeline", {"_id": "by pipeline"}, [{"$set": {"g": 1}}]),
     _upsert("upsert not valid", {"_id": "never"}, {"$set": {"a": 1}}, fails=True),
     _upsert("upsert taken", {"_id": "nor this"}, {"$set": {"g": 1, "u": "taken"}}, fails=True),
@@ -212,15 +206,12 @@ _REPLACEMENTS = (
     _replace("replaced by raw", RawBSONDocument(bson.encode({"g": 3})), joins=False),
     _replace("replace no match", {"g": 1}, filter={"_id": "absent"}),
     _replace("replace upsert", {"g": 1}, filter={"_id": "replacement"}, upsert=True),
-    _replace(
-        "replace upsert key", {"k": "r", "g": 1}, filter={"k": "r"}, upsert=True, joins=BY_INDEX
-    ),
+    _replace("replace upsert key", {"k": "r", "g": 1}, filter={"k": "r"}, upsert=True),
     _replace(
         "replace upsert id",
         {"_id": 60, "k": "s", "g": 1},
         filter={"k": "s"},
         upsert=True,
-        joins=BY_INDEX,
     ),
     _replace("replace by hint", {"g": 5}, hint="_id_", joins=False),
     _replace("replaced with other id", {"_id": 61, "g": 1}, fails=True),
@@ -234,7 +225,7 @@ _REPLACEMENTS = (
 _DELETES = (
     _delete("deleted"),
     _delete("delete no match", {"_id": "absent"}),
-    _delete("delete by key", {"k": "delete by key"}, joins=BY_INDEX),
+    _delete("delete by key", {"k": "delete by key"}),
     _delete("DELETED COLLATED", collation=_IGNORING_CASE, joins=False),
     _delete("delete hinted", hint="_id_", joins=False),
     _delete("delete unknown hint", hint="nope", fails=True, joins=False),

@@ -107,7 +107,7 @@ def _compared(
             if joins and case.joins and wire.commands:
                 joined[case.insert] += 1
         if joins:
-            await joining.ready()
+            await joining.ready("k", "u")
         return await joining.together([case.call for case in cases], expected=sum(joined))
 
     given = site.run(work())
