@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 ReadKind = Literal[
     "find", "find_one", "count_documents", "estimated_document_count", "distinct", "aggregate"
@@ -247,8 +247,7 @@ class BatchReply:
 VerdictKind = Literal["done", "failed", "concern", "alone", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one caller of a batch is to be given.
 
     done: document is what the single command's reply says (less the server's metadata).

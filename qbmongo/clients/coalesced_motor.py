@@ -121,11 +121,7 @@ def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
             go = answer if type(answer) is Go else None
             _run(functools.partial(_alone, slot, go), waiter.context)
             continue
-        write = slot.item.call.write
-        if type(answer) is Raised:
-            write.failed()
-        else:
-            write.done(answer)
+        slot.item.call.write.joined(None if type(answer) is Raised else answer)
         ready.setdefault(waiter.loop, []).append((waiter.future, answer))
     for loop, pairs in ready.items():
         with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more

@@ -77,10 +77,10 @@ def write_joined(
         if type(slot) is Slot:
             answer = _answer(sender, lane, slot, waiter, write)
             if type(answer) is Raised:
-                write.failed()
+                write.joined(None)
                 raise answer.error
             if answer is not SEND_ALONE and type(answer) is not Go:
-                write.done(answer)
+                write.joined(answer)
                 return answer
             write.args, write.kwargs = plain_call(slot)
             go = answer if type(answer) is Go else None

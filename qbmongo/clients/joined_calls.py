@@ -68,7 +68,7 @@ def joinable(
     names = _POSITIONAL[kind]
     if len(args) > len(names):
         return "option"
-    given = dict(zip(names, args, strict=False))
+    given = dict(zip(names, args))  # noqa: B905 - the rest may be named
     array_filters = None
     for name, value in kwargs.items():
         if name in names:
@@ -108,15 +108,14 @@ def _unfit_filter(filter: Any, indexed: Collection[str]) -> str | None:
         if type(name) is not str or name[:1] == "$":
             return "filter"
         if name == "_id":
-            found = found or _is_equality(value)
+            found = found or type(value) in _EQUALITIES or _is_document(value)
         elif not found and name in indexed:
             found = type(value) in _EQUALITIES and value is not None
     return None if found else "filter"
 
 
-def _is_equality(value: Any) -> bool:
-    if type(value) in _EQUALITIES:
-        return True
+def _is_document(value: Any) -> bool:
+    """Whether an `_id` is a document that is looked for, no operators."""
     return type(value) is dict and not any(str(name)[:1] == "$" for name in value)
 
 

@@ -65,6 +65,16 @@ class Write:
         except Exception as error:
             self._scope.engine.fault("settle_write", error)
 
+    def joined(self, result: Any) -> None:
+        """The write travelled with others; result: what it is given, None for an error."""
+        if self._ticket is None or self._ticket.stats is None:
+            return
+        try:
+            documents = 0 if result is None else changed(result)
+            self._scope.joined_write(self._ticket, monotonic(), documents, failed=result is None)
+        except Exception as error:
+            self._scope.engine.fault("settle_write", error)
+
     def failed(self) -> None:
         """The driver raised."""
         if self._ticket is None:

@@ -190,7 +190,10 @@ class _Writes:
         filter = evidence.of(filter)
         ids = None if filter is None else confined_ids(filter, simple=simple)
         paths = update_paths(evidence.of(change))
-        self._updated[paths] = _union(self._updated.get(paths, set()), ids)
+        if paths in self._updated:
+            self._updated[paths] = _union(self._updated[paths], ids)
+        else:
+            self._updated[paths] = _union(set(), ids)
 
     def upsert(self, filter: Any, change: Any, evidence: _Evidence, *, simple: bool) -> None:
         """An upsert may insert a document of which only an `_id` by equality is known."""

@@ -373,6 +373,15 @@ class Scope:
             ticket, now_s, elapsed_s=None, documents=documents, size=0, getmores=0, failed=False
         )
 
+    def joined_write(self, ticket: Ticket, now_s: float, documents: int, *, failed: bool) -> None:
+        """A write that travelled with others was answered, or failed."""
+        stats = ticket.stats
+        if stats is not None:
+            try:
+                stats.record_joined(now_s - ticket.started_s, documents, now_s, failed)
+            except Exception as error:
+                self.engine.fault("profile", error)
+
     def fail_write(self, ticket: Ticket, now_s: float) -> None:
         """The driver raised on a write."""
         self._record(ticket, now_s, elapsed_s=None, documents=0, size=0, getmores=0, failed=True)
