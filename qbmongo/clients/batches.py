@@ -12,6 +12,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -31,7 +32,16 @@ from ..records import Batch, BatchReply, JoinedWrite, Verdict
 from .listener import Wire
 from .own_errors import copy_of
 
-__all__ = ["SEND_ALONE", "Raised", "answers", "documents", "models", "reply_of"]
+__all__ = [
+    "SEND_ALONE",
+    "Raised",
+    "answers",
+    "documents",
+    "models",
+    "plain_arguments",
+    "plain_result",
+    "reply_of",
+]
 
 # What says something of one operation, or of batches; not what all of a batch may be told.
 _NOT_OF_ALL = (BulkWriteError, ClientBulkWriteException, WriteError)
@@ -54,7 +64,13 @@ class Raised(NamedTuple):
 
 def documents(batch: Batch) -> list[Any]:
     """The documents of a batch of inserts."""
-    return [slot.item.document for slot in batch.slots]
+    return [own_document(slot.item) for slot in batch.slots]
+
+
+def own_document(write: JoinedWrite) -> Any:
+    """An inserted document as it is sent: a copy that nobody can change."""
+    sent = write.document
+    return RawBSONDocument(sent.raw) if sent.shown is None else sent.shown
 
 
 def models(batch: Batch, namespace: str) -> list[Any]:
@@ -173,3 +189,24 @@ def _concern_error(details: Mapping[str, Any]) -> WriteConcernError:
     if code == _TIMED_OUT or info.get("wtimeout"):
         return WTimeoutError(message, code, details)
     return WriteConcernError(message, code, details)
+
+
+def plain_arguments(write: JoinedWrite) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of the plain call of a gathered write, private as they are."""
+    kind = write.kind
+    if kind == "insert_one":
+        return (own_document(write),), {}
+    if kind == "delete_one":
+        return (write.filter,), {}
+    options: dict[str, Any] = {"upsert": write.upsert}
+    if write.array_filters is not None:
+        options["array_filters"] = write.array_filters
+    return (write.filter, write.document), options
+
+
+def plain_result(write: JoinedWrite, result: Any) -> Any:
+    """The result of that call as the program's own call gives it."""
+    if write.kind == "insert_one":
+        # Of a raw document the driver tells no `_id`.
+        return InsertOneResult(write.document["_id"], result.acknowledged)
+    return result

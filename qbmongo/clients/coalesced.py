@@ -19,11 +19,11 @@ from ..core.lanes import Lane
 from ..records import Batch, BatchReply, JoinedWrite, Sending, Slot, Verdict, WriteKind
 from . import arguments
 from .batches import SEND_ALONE, answers, reply_of
-from .joined_calls import GROUPS, encoded, joinable, plain_arguments
+from .joined_calls import GROUPS, encoded, joinable
 from .listener import TRANSACTIONS, Wire
 from .writes import Write
 
-__all__ = ["CLOSING_S", "Go", "JoinedCall", "Sender", "WriteLanes", "plain_call"]
+__all__ = ["CLOSING_S", "Go", "JoinedCall", "Sender", "WriteLanes"]
 
 monotonic = time.monotonic
 
@@ -334,8 +334,3 @@ class Sender:
             coalescer.count(verdicts)
             if batch.slots[0].item.kind != "insert_one":
                 coalescer.bulk_write_answered(reply, monotonic())
-
-
-def plain_call(slot: Slot) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a gathered write's plain call, private as they are."""
-    return plain_arguments(slot.item)

@@ -15,8 +15,8 @@ from pymongo.errors import PyMongoError
 from ..core.engine import Scope
 from ..core.lanes import Lane
 from ..records import Batch, JoinedWrite, Slot
-from .batches import SEND_ALONE, Raised, documents, models
-from .coalesced import Go, JoinedCall, Sender, plain_call
+from .batches import SEND_ALONE, Raised, documents, models, plain_arguments, plain_result
+from .coalesced import Go, JoinedCall, Sender
 from .listener import WIRE, Wire
 from .writes import Write
 
@@ -49,6 +49,7 @@ async def write_joined(
 ) -> Any:
     """A write that may travel with others: alone at once, or with those that gather."""
     lane, joined = admitted
+    gathered: JoinedWrite | None = None
     go: Any = sender.enter(lane)
     if go is None:
         loop = asyncio.get_running_loop()
@@ -65,8 +66,9 @@ async def write_joined(
             if answer is not SEND_ALONE and type(answer) is not Go:
                 write.joined(answer)
                 return answer
-            write.args, write.kwargs = plain_call(slot)
+            write.args, write.kwargs = plain_arguments(slot.item)
             go = answer if type(answer) is Go else None
+            gathered = slot.item
         else:
             go = slot
     try:
@@ -78,7 +80,7 @@ async def write_joined(
         if go is not None:
             go.landed()
     write.done(result)
-    return result
+    return result if gathered is None else plain_result(gathered, result)
 
 
 async def _answer(sender: Sender, lane: Lane, slot: Slot, waiter: TaskSlot, write: Write) -> Any:

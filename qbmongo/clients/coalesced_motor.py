@@ -17,8 +17,8 @@ import motor.frameworks.asyncio as executor
 from ..core.engine import Scope
 from ..core.lanes import Lane
 from ..records import Batch, JoinedWrite, Slot
-from .batches import SEND_ALONE, Raised
-from .coalesced import Go, JoinedCall, Sender, plain_call
+from .batches import SEND_ALONE, Raised, plain_arguments, plain_result
+from .coalesced import Go, JoinedCall, Sender
 from .coalesced_async import arm
 from .coalesced_sync import carry, list_indexes
 from .writes import Write
@@ -138,8 +138,9 @@ def _alone(slot: Slot, go: Go | None) -> None:
         return
     answer: Any
     try:
-        call.write.args, call.write.kwargs = plain_call(slot)
-        answer = _plain(waiter.method, call.collection, call.write, go)
+        call.write.args, call.write.kwargs = plain_arguments(slot.item)
+        result = _plain(waiter.method, call.collection, call.write, go)
+        answer = plain_result(slot.item, result)
     except BaseException as error:
         answer = Raised(error)
     with contextlib.suppress(RuntimeError):

@@ -17,8 +17,8 @@ from pymongo.errors import PyMongoError
 from ..core.engine import Scope
 from ..core.lanes import Lane
 from ..records import Batch, JoinedWrite, Slot
-from .batches import SEND_ALONE, Raised, documents, models
-from .coalesced import Go, JoinedCall, Sender, plain_call
+from .batches import SEND_ALONE, Raised, documents, models, plain_arguments, plain_result
+from .coalesced import Go, JoinedCall, Sender
 from .listener import WIRE, Wire
 from .writes import Write
 
@@ -69,6 +69,7 @@ def write_joined(
 ) -> Any:
     """A write that may travel with others: alone at once, or with those that gather."""
     lane, joined = admitted
+    gathered: JoinedWrite | None = None
     go: Any = sender.enter(lane)
     if go is None:
         waiter = ThreadSlot()
@@ -82,8 +83,9 @@ def write_joined(
             if answer is not SEND_ALONE and type(answer) is not Go:
                 write.joined(answer)
                 return answer
-            write.args, write.kwargs = plain_call(slot)
+            write.args, write.kwargs = plain_arguments(slot.item)
             go = answer if type(answer) is Go else None
+            gathered = slot.item
         else:
             go = slot
             write.freeze(collection.codec_options)
@@ -98,7 +100,7 @@ def write_joined(
         if go is not None:
             go.landed()
     write.done(result)
-    return result
+    return result if gathered is None else plain_result(gathered, result)
 
 
 def _answer(sender: Sender, lane: Lane, slot: Slot, waiter: ThreadSlot, write: Write) -> Any:

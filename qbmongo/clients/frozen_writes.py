@@ -1,9 +1,9 @@
 """Writes of clients used from many threads, sent from private copies.
 
 What the command listener reads of a write must be what was sent. Another thread may change the
-caller's dicts between the driver's encoding and the event, so filters and updates are copied here
-(documents, and what holds types of the program's own, are encoded and sent as those bytes); what
-cannot be encoded is left to the driver, which raises its own error.
+caller's dicts between the driver's encoding and the event, so filters, updates and documents are
+copied here (filters and updates that hold types of the program's own are encoded, and sent as those
+bytes); what cannot be encoded is left to the driver, which raises its own error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Sent(dict[str, Any]):
     """What the program gave, to whoever looks at it (the driver's checks, the program's listeners),
     but encoded as bytes that were made before: bson takes it for a raw document by its marker.
 
-    shown: a private copy that the bytes were made of, or None.
+    Only inside another document: at the top level of a document sequence (an inserted document) the
+    driver takes it for the dict that it is. shown: a private copy, of which the bytes were made, or
+    None.
     """
 
     __slots__ = ("raw", "shown")
@@ -53,11 +55,6 @@ def evident(name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
 
     name: of the command. Either all of its statements are sent from copies, or none is.
     """
-    if name == "insert":
-        documents = command["documents"]
-        if type(documents[0]) is Sent:
-            return {**command, "documents": [_shown(document) for document in documents]}
-        return command
     if name == "findAndModify":
         return _evident(command)
     if name == "bulkWrite":
@@ -104,10 +101,10 @@ def _frozen_insert(
     # As the driver does: the caller finds the `_id` in its document.
     if "_id" not in document:
         document["_id"] = ObjectId()
-    sent = _sent(document, codec)
-    if sent is None:
-        return args, kwargs
-    return ((sent, *args[1:]), kwargs) if args else (args, {**kwargs, "document": sent})
+    copy = private(document)
+    if copy is None:
+        return args, kwargs  # sent as it is, which is no evidence
+    return ((copy, *args[1:]), kwargs) if args else (args, {**kwargs, "document": copy})
 
 
 def _frozen(names: tuple[str, ...]) -> _Freezer:

@@ -20,7 +20,7 @@ from ..core.snapshots import SCALARS, private
 from ..records import JoinedWrite, WriteKind
 from .frozen_writes import Sent
 
-__all__ = ["GROUPS", "JOINED_KINDS", "encoded", "joinable", "plain_arguments"]
+__all__ = ["GROUPS", "JOINED_KINDS", "encoded", "joinable"]
 
 GROUPS: dict[str, Any] = {
     "insert_one": "insert",
@@ -182,16 +182,3 @@ def _sent(value: Any, codec: CodecOptions[Any], shown: bool) -> tuple[Any, int]:
     copy = private(value) if shown else None
     raw = bson.encode(value if copy is None else copy, codec_options=codec)
     return Sent(value, raw, copy), len(raw)
-
-
-def plain_arguments(write: JoinedWrite) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of the plain call that says the same."""
-    kind = write.kind
-    if kind == "insert_one":
-        return (write.document,), {}
-    if kind == "delete_one":
-        return (write.filter,), {}
-    options: dict[str, Any] = {"upsert": write.upsert}
-    if write.array_filters is not None:
-        options["array_filters"] = write.array_filters
-    return (write.filter, write.document), options
