@@ -25,13 +25,21 @@ if TYPE_CHECKING:
         ServerUnreadableError,
         SettingsError,
     )
-    from .settings import CacheSettings, ProfileSettings, Settings
+    from .settings import (
+        BatchSettings,
+        CacheSettings,
+        CoalesceSettings,
+        ProfileSettings,
+        Settings,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdvisorInputError",
+    "BatchSettings",
     "CacheSettings",
+    "CoalesceSettings",
     "OptimizedAsyncMongoClient",
     "OptimizedClient",
     "OptimizedMongoClient",
@@ -56,7 +64,9 @@ _WHERE = {
     "QbTimeoutError": ".errors",
     "ServerUnreadableError": ".errors",
     "SettingsError": ".errors",
+    "BatchSettings": ".settings",
     "CacheSettings": ".settings",
+    "CoalesceSettings": ".settings",
     "ProfileSettings": ".settings",
     "Settings": ".settings",
 }

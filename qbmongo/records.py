@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 ReadKind = Literal[
     "find", "find_one", "count_documents", "estimated_document_count", "distinct", "aggregate"
@@ -151,3 +151,110 @@ class Footprint:
     window: bool = False
     equality: tuple[str, Any] | None = None
     simple: bool = True
+
+
+class JoinedWrite:
+    """A write of one document as it travels in a batch: private, whatever its caller does later.
+
+    filter, document, array_filters: what is sent; document is the inserted document, the update or
+    the replacement. upsert: None where the call did not say. call: the client's own, to make the
+    plain call and to build the result. stats: of the operation's shape, or None.
+    """
+
+    __slots__ = ("array_filters", "call", "document", "filter", "kind", "stats", "upsert")
+
+    def __init__(
+        self,
+        kind: WriteKind,
+        filter: Any = None,
+        document: Any = None,
+        upsert: bool | None = None,
+        array_filters: Any = None,
+        call: Any = None,
+        stats: Any = None,
+    ) -> None:
+        self.kind = kind
+        self.filter = filter
+        self.document = document
+        self.upsert = upsert
+        self.array_filters = array_filters
+        self.call = call
+        self.stats = stats
+
+
+class Slot:
+    """One operation that gathers with others, and then travels in a batch.
+
+    item: what the batch carries for it; of a write, a JoinedWrite. size: its bytes. waiter: whom
+    the client tells the outcome. batch: in which it was dispatched, None while it gathers. left:
+    its caller took it out.
+    """
+
+    __slots__ = ("batch", "gathered_s", "item", "left", "size", "waiter")
+
+    def __init__(self, item: Any, size: int, waiter: Any, gathered_s: float) -> None:
+        self.item = item
+        self.size = size
+        self.waiter = waiter
+        self.gathered_s = gathered_s
+        self.batch: Batch | None = None
+        self.left = False
+
+
+class Sending:
+    """A place on the wire: of a lone call, or of a batch. waiting: told when it has landed."""
+
+    __slots__ = ("started_s", "waiting")
+
+    def __init__(self, started_s: float) -> None:
+        self.started_s = started_s
+        self.waiting: Any = None
+
+
+class Batch:
+    """Operations that travel in one command. slots: in the order in which they came."""
+
+    __slots__ = ("sending", "size", "slots")
+
+    def __init__(self, slots: list[Slot], size: int, sending: Sending) -> None:
+        self.slots = slots
+        self.size = size
+        self.sending = sending
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReply:
+    """What became of a batch's command, as plain data.
+
+    results: by the operation's place, the server's result of each that succeeded; None where the
+        command tells only of failures, so that what it does not mention succeeded. errors: by
+        place, the server's error of each that failed. concern: the write concern error, with its
+        labels, or None.
+    failure: why the command as a whole has no full answer: "network" (the connection, or no
+        server), "command" (the server's error, `code`), "other" (it could not be made, or its
+        answer not be read), or None.
+    sent: how often the command was started on the wire; the driver may have sent it twice.
+    """
+
+    results: Mapping[int, Mapping[str, Any]] | None
+    errors: Mapping[int, Mapping[str, Any]]
+    concern: Mapping[str, Any] | None = None
+    failure: Literal["network", "command", "other"] | None = None
+    code: int | None = None
+    sent: int = 1
+
+
+VerdictKind = Literal["done", "failed", "concern", "alone", "unknown"]
+
+
+class Verdict(NamedTuple):
+    """What one caller of a batch is to be given.
+
+    done: document is what the single command's reply says (less the server's metadata).
+    failed: document is the single command's write error. concern: its write concern error.
+    alone: surely not applied; to be sent as its plain call.
+    unknown: nobody knows whether it was applied; the error of the whole command, a copy of its own.
+    """
+
+    kind: VerdictKind
+    document: Mapping[str, Any] | None = None

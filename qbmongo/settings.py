@@ -11,13 +11,18 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias
 
 from .errors import SettingsError
 
-__all__ = ["CacheSettings", "ProfileSettings", "Settings"]
-
-_Part = TypeVar("_Part", bound="ProfileSettings | CacheSettings")
+__all__ = [
+    "BatchSettings",
+    "CacheSettings",
+    "CoalesceSettings",
+    "PartSettings",
+    "ProfileSettings",
+    "Settings",
+]
 
 
 def _number(
@@ -119,9 +124,75 @@ class CacheSettings:
         _number("cache", "verify_fraction", self.verify_fraction, low=0, high=1)
 
 
-_PARTS: dict[str, type[ProfileSettings] | type[CacheSettings]] = {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoalesceSettings:
+    """Writes of one document that travel together.
+
+    max_in_flight: commands on the wire for one collection, write concern and kind of command before
+        further writes gather.
+    max_batch_ops: operations sent in one command.
+    max_batch_bytes: bytes of operations sent in one command; a fourth of it for one operation.
+    max_pending_bytes: operations held for the whole client, gathered or on the wire in batches;
+        past it calls go straight to the driver, where they wait for a connection.
+    linger_s: how long an operation waits for others although it could be sent.
+    max_joined_ms: an operation is held up by others for so long at most before it is sent beside
+        them; shapes known to be slower than the quickest by more than this are not joined.
+    """
+
+    max_in_flight: int = 2
+    max_batch_ops: int = 1000
+    max_batch_bytes: int = 4 * 1024 * 1024
+    max_pending_bytes: int = 64 * 1024 * 1024
+    linger_s: float = 0.0
+    max_joined_ms: float = 50.0
+
+    client_wide: ClassVar[frozenset[str]] = frozenset({"max_pending_bytes"})
+
+    def __post_init__(self) -> None:
+        _number("coalesce", "max_in_flight", self.max_in_flight, low=1, high=1000, whole=True)
+        _number("coalesce", "max_batch_ops", self.max_batch_ops, low=2, high=100_000, whole=True)
+        _number(
+            "coalesce",
+            "max_batch_bytes",
+            self.max_batch_bytes,
+            low=4096,
+            high=32 * 1024 * 1024,
+            whole=True,
+        )
+        _number("coalesce", "max_pending_bytes", self.max_pending_bytes, low=0, whole=True)
+        _number("coalesce", "linger_s", self.linger_s, low=0, high=10)
+        _number("coalesce", "max_joined_ms", self.max_joined_ms, low=1, high=60_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSettings:
+    """Point reads that travel together.
+
+    max_in_flight: reads on the wire for one collection and read concern before further ones gather.
+    max_batch_ids: values asked for in one command.
+    max_joined_ms: a read is held up by others for so long at most before it is sent beside them.
+    """
+
+    max_in_flight: int = 2
+    max_batch_ids: int = 1000
+    max_joined_ms: float = 50.0
+
+    client_wide: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        _number("batch", "max_in_flight", self.max_in_flight, low=1, high=1000, whole=True)
+        _number("batch", "max_batch_ids", self.max_batch_ids, low=2, high=100_000, whole=True)
+        _number("batch", "max_joined_ms", self.max_joined_ms, low=1, high=60_000)
+        _number("batch", "max_joined_ms", self.max_joined_ms, low=1, high=60_000)
+
+
+PartSettings: TypeAlias = ProfileSettings | CacheSettings | CoalesceSettings | BatchSettings
+
+_PARTS: dict[str, type[PartSettings]] = {
     "profile": ProfileSettings,
     "cache": CacheSettings,
+    "coalesce": CoalesceSettings,
+    "batch": BatchSettings,
 }
 
 
@@ -144,8 +215,10 @@ class Settings:
 
     profile: ProfileSettings | None = ProfileSettings()
     cache: CacheSettings | None = CacheSettings()
-    overrides: Mapping[str, Mapping[str, ProfileSettings | CacheSettings | None]] = (
-        dataclasses.field(default_factory=dict)
+    coalesce: CoalesceSettings | None = CoalesceSettings()
+    batch: BatchSettings | None = BatchSettings()
+    overrides: Mapping[str, Mapping[str, PartSettings | None]] = dataclasses.field(
+        default_factory=dict
     )
 
     def __post_init__(self) -> None:
@@ -211,17 +284,17 @@ class Settings:
         if name == "default":
             return cls()
         if name == "off":
-            return cls(profile=None, cache=None)
+            return cls(profile=None, cache=None, coalesce=None, batch=None)
         raise SettingsError(f"preset is {name!r}; allowed is one of 'default', 'off'")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Settings from QBMONGO_* variables.
 
-        QBMONGO_PRESET names the preset to start from; QBMONGO_CACHE=off and QBMONGO_PROFILE=off
-        switch parts off; QBMONGO_CACHE_MAX_BYTES, QBMONGO_PROFILE_SLOW_MS and so on set one field
-        ("none" for None). Raises SettingsError naming the variable; an unknown QBMONGO_* variable
-        of a part is an error too, so that a typing mistake is not silently without effect.
+        QBMONGO_PRESET names the preset to start from; QBMONGO_CACHE=off, QBMONGO_COALESCE=off and
+        so on switch parts off; QBMONGO_CACHE_MAX_BYTES, QBMONGO_PROFILE_SLOW_MS and so on set one
+        field ("none" for None). Raises SettingsError naming the variable; an unknown QBMONGO_*
+        variable of a part is an error too, so that a typing mistake is not silently without effect.
         """
         env = os.environ if environment is None else environment
         settings = cls.preset(env.get("QBMONGO_PRESET", "default"))

@@ -10,12 +10,14 @@ from pymongo.asynchronous.command_cursor import AsyncCommandCursor as DriverComm
 from pymongo.asynchronous.cursor import AsyncCursor as DriverCursor
 
 from ..core.engine import Join, Lead, Scope
+from ..records import ReadOp
+from .arguments import under_timeout
 from .cursors import Reading, deliver, hand_on
 from .fairness import LoopTurn
 from .listener import CURRENT
 from .parts import bound_async_session
 
-__all__ = ["AsyncCommandCursor", "AsyncCursor", "AsyncSizedCursor", "TaskWaiter"]
+__all__ = ["AsyncCommandCursor", "AsyncCursor", "AsyncSizedCursor", "TaskWaiter", "decide"]
 
 monotonic = time.monotonic
 
@@ -43,6 +45,26 @@ class TaskWaiter:
             if future.done() and not future.cancelled():
                 hand_on(scope, future.result())
             raise
+
+
+async def decide(
+    scope: Scope, op: ReadOp, codec: Any, started_s: float, bypass: Any, timeout: Any
+) -> Any:
+    """What the engine says of a read that no kept answer serves; waits for a flight if there is
+    one. Returns a flight's bytes with the ticket, or None and the ticket to send under."""
+    while True:
+        decision = scope.begin_read(
+            op, codec, started_s, bypass=bypass, share=not under_timeout(timeout)
+        )
+        if type(decision) is not Join:
+            return None, decision
+        waiter = TaskWaiter()
+        if not scope.join(decision, waiter):
+            continue
+        answer = await waiter.wait(scope, decision)
+        if type(answer) is bytes:
+            return answer, decision.ticket
+        return None, answer if type(answer) is Lead else decision.ticket
 
 
 class _ReadingCursor:

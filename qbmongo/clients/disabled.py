@@ -4,8 +4,8 @@ For finding out whether qbmongo has to do with a problem, and for switching it o
 deployment without touching the program. The variable is read when a client class is first taken
 from qbmongo. Databases, collections and cursors are the driver's own classes; the client accepts
 `qb=` and drops it unseen, and `client.qb` is there and does nothing: stats(), profile() and
-advise() are empty, options() says that every part is off, clear() clears nothing, caught_up()
-returns at once.
+advise() are empty, options() says that every part is off, clear() clears nothing, caught_up() and
+flush() return at once.
 No other QBMONGO_* variable is looked at.
 """
 
@@ -75,6 +75,9 @@ class _InertSync(_Inert):
     def caught_up(self, timeout_s: float = 10.0) -> None:
         """Nothing is kept, so nothing can be behind."""
 
+    def flush(self) -> None:
+        """Nothing travels together, so nothing is pending."""
+
 
 class _InertAsync(_Inert):
     __slots__ = ()
@@ -87,6 +90,9 @@ class _InertAsync(_Inert):
 
     async def caught_up(self, timeout_s: float = 10.0) -> None:
         """Nothing is kept, so nothing can be behind."""
+
+    async def flush(self) -> None:
+        """Nothing travels together, so nothing is pending."""
 
 
 # Our name -> (where the driver's class is, its name, the handle).

@@ -1,9 +1,9 @@
 """Writes of clients used from many threads, sent from private copies.
 
 What the command listener reads of a write must be what was sent. Another thread may change the
-caller's dicts between the driver's encoding and the event, so filters and updates are copied here
-(documents, and what holds types of the program's own, are encoded and sent as those bytes); what
-cannot be encoded is left to the driver, which raises its own error.
+caller's dicts between the driver's encoding and the event, so filters, updates and documents are
+copied here (filters and updates that hold types of the program's own are encoded, and sent as those
+bytes); what cannot be encoded is left to the driver, which raises its own error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 
 from ..core.frozen import RAW_CODEC
-from ..core.snapshots import private
+from ..core.snapshots import Private, private
 
 __all__ = ["FREEZERS", "Sent", "evident"]
 
@@ -27,14 +27,20 @@ _Freezer = Callable[[CodecOptions[Any], tuple[Any, ...], dict[str, Any]], _Argum
 
 class Sent(dict[str, Any]):
     """What the program gave, to whoever looks at it (the driver's checks, the program's listeners),
-    but encoded as bytes that were made before: bson takes it for a raw document by its marker."""
+    but encoded as bytes that were made before: bson takes it for a raw document by its marker.
 
-    __slots__ = ("raw",)
+    Only inside another document: at the top level of a document sequence (an inserted document) the
+    driver takes it for the dict that it is. shown: a private copy, of which the bytes were made, or
+    None.
+    """
+
+    __slots__ = ("raw", "shown")
     _type_marker = RawBSONDocument._type_marker
 
-    def __init__(self, document: dict[str, Any], raw: bytes) -> None:
+    def __init__(self, document: dict[str, Any], raw: bytes, shown: Private | None = None) -> None:
         super().__init__(document)
         self.raw = raw
+        self.shown = shown
 
 
 def _sent(document: dict[str, Any], codec: CodecOptions[Any]) -> Sent | None:
@@ -45,17 +51,17 @@ def _sent(document: dict[str, Any], codec: CodecOptions[Any]) -> Sent | None:
 
 
 def evident(name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A started command with what was sent as raw documents, which count as evidence of it.
+    """A started command with what was sent as private or raw documents, which count as evidence.
 
-    name: of the command. Only commands of a single statement are sent from copies.
+    name: of the command. Either all of its statements are sent from copies, or none is.
     """
-    if name == "insert":
-        document = command["documents"][0]
-        if type(document) is Sent:
-            return {**command, "documents": [RawBSONDocument(document.raw, RAW_CODEC)]}
-        return command
     if name == "findAndModify":
         return _evident(command)
+    if name == "bulkWrite":
+        first = command["ops"][0].get("filter")
+        if type(first) is Sent:
+            return {**command, "ops": [_evident(operation) for operation in command["ops"]]}
+        return command
     place = "updates" if name == "update" else "deletes" if name == "delete" else None
     if place is None:
         return command
@@ -65,12 +71,17 @@ def evident(name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _evident(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    sent = {
-        field: RawBSONDocument(value.raw, RAW_CODEC)
-        for field, value in holder.items()
-        if type(value) is Sent
-    }
+    sent: dict[str, Any] = {}
+    for field, value in holder.items():
+        if type(value) is Sent:
+            sent[field] = _shown(value)
+        elif type(value) is list and value and type(value[0]) is Sent:
+            sent[field] = [_shown(item) for item in value]
     return {**holder, **sent} if sent else holder
+
+
+def _shown(sent: Any) -> Any:
+    return sent.shown if sent.shown is not None else RawBSONDocument(sent.raw, RAW_CODEC)
 
 
 _INSERT_NAMES = ("document", "bypass_document_validation", "session", "comment")
@@ -90,10 +101,10 @@ def _frozen_insert(
     # As the driver does: the caller finds the `_id` in its document.
     if "_id" not in document:
         document["_id"] = ObjectId()
-    sent = _sent(document, codec)
-    if sent is None:
-        return args, kwargs
-    return ((sent, *args[1:]), kwargs) if args else (args, {**kwargs, "document": sent})
+    copy = private(document)
+    if copy is None:
+        return args, kwargs  # sent as it is, which is no evidence
+    return ((copy, *args[1:]), kwargs) if args else (args, {**kwargs, "document": copy})
 
 
 def _frozen(names: tuple[str, ...]) -> _Freezer:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import QbError, QbTimeoutError
-from ..settings import CacheSettings, ProfileSettings, Settings
+from ..settings import PartSettings, Settings
 from .parts import UNCACHED, Parts
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ class _Handle:
         """The settings in force for the client."""
         return self._parts.settings
 
-    def options(
-        self, namespace: str | None = None, **parts: ProfileSettings | CacheSettings | None
-    ) -> Settings:
+    def options(self, namespace: str | None = None, **parts: PartSettings | None) -> Settings:
         """Reads, or changes, what holds for a database ("shop") or a collection ("shop.orders").
 
         namespace: None for the client's own settings, which can only be read. parts: records to
@@ -134,6 +132,16 @@ class SyncHandle(_Handle):
         if watcher is not None and not watcher.caught_up(timeout_s):
             raise self._late(timeout_s)
 
+    def flush(self) -> None:
+        """Returns when the writes begun before are over, as far as they may travel together.
+
+        Sends what gathers at once. Writes that go straight to the driver are not waited for.
+        """
+        if self._parts.sender is not None:
+            from .coalesced_sync import flush
+
+            flush(self._parts.sender)
+
 
 class AsyncHandle(_Handle):
     """`OptimizedAsyncMongoClient.qb`."""
@@ -173,6 +181,16 @@ class AsyncHandle(_Handle):
         watcher = self._parts.watcher
         if watcher is not None and not await watcher.caught_up(timeout_s):
             raise self._late(timeout_s)
+
+    async def flush(self) -> None:
+        """Returns when the writes begun before are over, as far as they may travel together.
+
+        Sends what gathers at once. Writes that go straight to the driver are not waited for.
+        """
+        if self._parts.sender is not None:
+            from .coalesced_async import flush
+
+            await flush(self._parts.sender)
 
 
 class MotorHandle(_Handle):
@@ -235,3 +253,13 @@ class MotorHandle(_Handle):
             reached = False
         if not reached:
             raise self._late(timeout_s)
+
+    async def flush(self) -> None:
+        """Returns when the writes begun before are over, as far as they may travel together.
+
+        Sends what gathers at once. Writes that go straight to the driver are not waited for.
+        """
+        if self._parts.sender is not None:
+            from .coalesced_motor import flush
+
+            await flush(self._parts.sender, self._loop())

@@ -16,11 +16,12 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
-from ..core.effects import READ_COMMANDS
+from ..core.effects import READ_COMMANDS, effects_of
 from ..core.engine import Engine, Ticket
+from ..core.transactions import OpenTransactions
 from .frozen_writes import evident
 
-__all__ = ["CURRENT", "OPENED", "EffectListener"]
+__all__ = ["CURRENT", "OPENED", "TRANSACTIONS", "WIRE", "EffectListener", "Wire"]
 
 # The ticket whose driver call is running in this context: told which server answered.
 CURRENT: ContextVar[Ticket | None] = ContextVar("qbmongo_current", default=None)
@@ -29,6 +30,22 @@ CURRENT: ContextVar[Ticket | None] = ContextVar("qbmongo_current", default=None)
 # cancelled or interrupted call publishes none: what is left here when it ends is closed as unknown.
 OPENED: ContextVar[set[Hashable] | None] = ContextVar("qbmongo_opened", default=None)
 
+
+class Wire:
+    """What was seen of the commands of one driver call. started: how often one was sent."""
+
+    __slots__ = ("reply", "started")
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.reply: Mapping[str, Any] | None = None
+
+
+# Set around the driver call that sends a batch.
+WIRE: ContextVar[Wire | None] = ContextVar("qbmongo_wire", default=None)
+
+# Transactions of all clients of the process.
+TRANSACTIONS = OpenTransactions()
 
 # What a server says that is no primary any more, or is about to stop being one.
 # Source: https://github.com/mongodb/specifications, server discovery and monitoring, "not writable
@@ -64,15 +81,20 @@ class EffectListener(CommandListener):
         if name in READ_COMMANDS:
             return
         key = (event.connection_id, event.request_id)
+        wire = WIRE.get()
+        if wire is not None:
+            wire.started += 1
         opened = OPENED.get()
         if opened is not None:
             opened.add(key)
         command: Mapping[str, Any] = event.command
-        # A raw command of any form is no evidence, and counts as "any".
-        with contextlib.suppress(Exception):
-            command = evident(name, command)
+        if "autocommit" in command:
+            self._in_transaction(key, event)
         engine = self._engine()
-        if engine is not None:
+        if engine is not None and engine.cache is not None:
+            # A raw command of any form is no evidence, and counts as "any".
+            with contextlib.suppress(Exception):
+                command = evident(name, command)
             engine.command_started(key, name, event.database_name, command, time.monotonic())
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
@@ -81,6 +103,10 @@ class EffectListener(CommandListener):
         ticket = CURRENT.get()
         if ticket is not None:
             ticket.address = address
+        wire = WIRE.get()
+        if wire is not None:
+            wire.reply = event.reply
+        TRANSACTIONS.succeeded(key, event.reply)
         opened = OPENED.get()
         if opened:
             opened.discard(key)
@@ -99,11 +125,19 @@ class EffectListener(CommandListener):
         if name in READ_COMMANDS:
             return
         key = (event.connection_id, event.request_id)
+        TRANSACTIONS.failed(key, event.failure)
         opened = OPENED.get()
         if opened:
             opened.discard(key)
         if engine is not None:
             engine.command_failed(key, name, event.failure, time.monotonic())
+
+    @staticmethod
+    def _in_transaction(key: Hashable, event: CommandStartedEvent) -> None:
+        command = event.command
+        effects = effects_of(event.command_name, event.database_name, command, mutable_ok=False)
+        with contextlib.suppress(LookupError, TypeError, ValueError):  # a raw command of any form
+            TRANSACTIONS.started(key, event.command_name, command, effects, time.monotonic())
 
     def _look(self, engine: Engine) -> None:
         """Tells the engine when another server, or the same in another term, is the primary.

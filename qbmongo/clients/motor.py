@@ -30,10 +30,16 @@ from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
+from .coalesced import CLOSING_S
+from .coalesced_motor import bring, read_indexes, send, write_joined
+from .coalesced_sync import flush
 from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
+from .joined_calls import JOINED_KINDS
 from .motor_futures import done, start
+from .motor_point_reads import find_point
 from .parts import LoopParts, bound_sync_session
+from .point_reads import point_op
 from .pymongo_sync import open_aggregation, send_value
 from .sync_cursors import CommandCursor, Cursor
 from .values import Aggregation, ValueRead, answered
@@ -60,6 +66,7 @@ def _observed_write(kind: WriteKind) -> Any:
     """A write method of the driver's that tells the engine before and after."""
     driver_method = getattr(driver.AsyncIOMotorCollection, kind)
     sync_method = getattr(_Sync, kind)
+    may_join = kind in JOINED_KINDS
 
     @functools.wraps(driver_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -67,6 +74,16 @@ def _observed_write(kind: WriteKind) -> Any:
         if scope is None or not scope.active:
             return driver_method(self, *args, **kwargs)
         delegate = self.delegate
+        if may_join and scope.coalesce is not None:
+            sender = self.database.client._qb.sender
+            joined = sender.admitted(
+                scope, delegate, delegate.database.client, kind, args, kwargs, bound_sync_session()
+            )
+            if joined is not None:
+                write = Write(scope, kind, args, kwargs)
+                return write_joined(
+                    sender, scope, delegate, self.get_io_loop(), sync_method, joined, write
+                )
         write = Write(scope, kind, args, kwargs, delegate.codec_options)
         args = tuple(unwrap_args_session(write.args))
         kwargs = unwrap_kwargs_session(write.kwargs)
@@ -234,6 +251,13 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                             scope.served(entry, started_s, monotonic())
                             return done(self, document)
                     missed = True
+            points = scope.points
+            if points is not None:
+                op = point_op(
+                    scope, points, filter, args, kwargs, bound_sync_session(), delegate._timeout
+                )
+                if op is not None:
+                    return find_point(self, scope, op, args, kwargs, missed=missed)
             try:
                 wanted = filter
                 if filter is not None and not isinstance(filter, Mapping):
@@ -448,6 +472,7 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self._qb.attach(self.delegate)
         self._qb.watch_with(MongoClient)
+        self._qb.send_with(send, bring, read_indexes)
 
     @property
     def qb(self) -> MotorHandle:
@@ -467,6 +492,9 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
         def close(self):
             """Closes the driver's client and what we opened beside it. Twice is harmless."""
             try:
+                if self._qb.sender is not None:
+                    # What is sent is sent by threads, so that they come to an end meanwhile.
+                    flush(self._qb.sender, CLOSING_S)
                 if self._qb.watcher is not None:
                     self._qb.watcher.close(0)
             finally:

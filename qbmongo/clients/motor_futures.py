@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ import motor.frameworks.asyncio as executor
 from ..core.engine import Join, Lead, Scope
 from .cursors import deliver, hand_on
 
-__all__ = ["LoopWaiter", "done", "run", "start"]
+__all__ = ["LoopWaiter", "copy_to", "done", "run", "start"]
 
 monotonic = time.monotonic
 
@@ -51,7 +52,7 @@ def run(loop: Any, job: Callable[[Any], Any], ticket: Any) -> asyncio.Future[Any
     return future
 
 
-def _copy(source: asyncio.Future[Any], target: asyncio.Future[Any]) -> None:
+def copy_to(source: asyncio.Future[Any], target: asyncio.Future[Any]) -> None:
     """Makes one Future end as another does, and the other be cancelled with it."""
 
     def ended(done: asyncio.Future[Any]) -> None:
@@ -79,16 +80,20 @@ def start(
     begin: Callable[[], Any],
     decode: Callable[[bytes], tuple[Any, int] | None],
     job: Callable[[Any], Any],
+    send: Callable[[Any], asyncio.Future[Any]] | None = None,
 ) -> asyncio.Future[Any]:
     """A read that no kept answer serves: waits for a flight, or runs `job` under the ticket.
 
     begin: what the engine says of the read. decode: a flight's answer as the program shall have it,
-    and how many documents that is; None if it cannot be decoded.
+    and how many documents that is; None if it cannot be decoded. send: what takes the place of
+    running the job, unless a flight has been waited for.
     """
+    if send is None:
+        send = functools.partial(run, loop, job)
     while True:
         decision = begin()
         if type(decision) is not Join:
-            return run(loop, job, decision)
+            return send(decision)
         join = decision
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -98,7 +103,8 @@ def start(
                 return
             ready = decode(answer) if type(answer) is bytes else None
             if ready is None:
-                _copy(run(loop, job, answer if type(answer) is Lead else join.ticket), future)
+                ticket = answer if type(answer) is Lead else join.ticket
+                copy_to(run(loop, job, ticket), future)
                 return
             scope.settle_read(join.ticket, monotonic(), documents=ready[1], size=len(answer))
             future.set_result(ready[0])

@@ -19,6 +19,7 @@ import pymongo.asynchronous.client_session as _async_sessions
 import pymongo.synchronous.client_session as _sync_sessions
 
 from ..core.cache import Cache
+from ..core.coalesce import Coalescer
 from ..core.engine import Engine
 from ..core.profile import Profile
 from ..core.store import Budget
@@ -26,7 +27,7 @@ from ..settings import Settings
 from .arguments import place_of_call
 from .fairness import LoopTurn
 from .fork_lock import ForkSafeLock
-from .listener import EffectListener
+from .listener import TRANSACTIONS, EffectListener
 
 __all__ = [
     "UNCACHED",
@@ -72,14 +73,19 @@ class Parts:
         self.settings = _settings_for(given)
         if options.get("auto_encryption_opts") is not None:
             # Documents on the wire are not those the program sees.
-            self.settings = Settings(profile=self.settings.profile, cache=None)
+            self.settings = Settings(
+                profile=self.settings.profile, cache=None, coalesce=None, batch=None
+            )
         self.engine = _engine_for(self.settings, threads=threads)
         self.client_options = {**dict(zip(_POSITIONAL, args, strict=False)), **options}
         self.watcher: Any = None
+        self.sender: Any = None
         self._listener: EffectListener | None = None
-        if self.engine is not None and self.engine.cache is not None:
-            self._listener = EffectListener(self.engine)
+        engine = self.engine
+        if engine is not None and (engine.cache is not None or engine.coalescer is not None):
+            self._listener = EffectListener(engine)
             _add_listener(options, self._listener)
+        if engine is not None:
             _FORKED.add(self)
 
     def attach(self, client: Any) -> None:
@@ -131,12 +137,26 @@ class Parts:
         if self._listener is not None:
             self._listener.renew_by(self.watcher)
 
+    def send_with(self, send: Any, bring: Any, read_indexes: Any, threads: Any = None) -> None:
+        """How batches of writes are sent, and answers brought; see coalesced.Sender.
+
+        threads: a BatchThreads, where batches are sent by such.
+        """
+        engine = self.engine
+        if engine is not None and engine.coalescer is not None:
+            from .coalesced import Sender
+
+            self.sender = Sender(engine, engine.coalescer, send, bring, read_indexes)
+            self.sender.threads = threads
+
     def closed(self) -> None:
         """The driver's client was closed: nothing that was kept is served any more."""
         engine = self.engine
         if engine is not None:
             engine.lost(None, "closed")
             engine.clear()
+        if self.sender is not None and self.sender.threads is not None:
+            self.sender.threads.close()
 
     def configure(self, settings: Settings) -> None:
         """Puts other settings into force."""
@@ -151,6 +171,8 @@ class Parts:
             engine.after_fork(threading.Lock())
         if self.watcher is not None:
             self.watcher.after_fork()
+        if self.sender is not None:
+            self.sender.after_fork()
 
 
 class LoopParts(Parts):
@@ -193,7 +215,7 @@ def _settings_for(given: Settings | None) -> Settings:
 
 
 def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
-    if settings.profile is None and settings.cache is None:
+    if all(getattr(settings, part) is None for part in ("profile", "cache", "coalesce", "batch")):
         return None
 
     profile = cache = None
@@ -227,10 +249,14 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
         profile=profile,
         cache=cache,
         mutable_ok=not threads,
+        coalescer=(
+            None if settings.coalesce is None else Coalescer(settings.coalesce.max_pending_bytes)
+        ),
     )
 
 
 def _after_fork_in_child() -> None:
+    TRANSACTIONS.forget()
     for parts in list(_FORKED):
         parts.after_fork()
 

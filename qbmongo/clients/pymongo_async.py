@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import Mapping
@@ -13,16 +14,21 @@ import pymongo.asynchronous.database
 from pymongo import AsyncMongoClient
 from pymongo.typings import _DocumentType
 
-from ..core.engine import Join, Lead, Scope
+from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
-from .async_cursors import AsyncCommandCursor, AsyncCursor, AsyncSizedCursor, TaskWaiter
+from .async_cursors import AsyncCommandCursor, AsyncCursor, decide
+from .async_point_reads import find_point, send_one
+from .coalesced import CLOSING_S
+from .coalesced_async import bring, flush, read_indexes, send, write_joined
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import AsyncHandle
+from .joined_calls import JOINED_KINDS
 from .listener import CURRENT
 from .opened import AsyncCheckout, Opened
 from .parts import LoopParts, bound_async_session
+from .point_reads import point_op
 from .read_errors import programs_errors
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
@@ -42,12 +48,20 @@ _Driver = pymongo.asynchronous.collection.AsyncCollection
 def _observed_write(kind: WriteKind) -> Any:
     """A write method of the driver's that tells the engine before and after."""
     driver_method = getattr(_Driver, kind)
+    may_join = kind in JOINED_KINDS
 
     @functools.wraps(driver_method)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         scope = self._qb
         if scope is None or not scope.active:
             return await driver_method(self, *args, **kwargs)
+        if may_join and scope.coalesce is not None:
+            client = self._database.client
+            sender = client._qb.sender
+            joined = sender.admitted(scope, self, client, kind, args, kwargs, bound_async_session())
+            if joined is not None:
+                write = Write(scope, kind, args, kwargs)
+                return await write_joined(sender, scope, self, driver_method, joined, write)
         write = Write(scope, kind, args, kwargs)
         try:
             result = await driver_method(self, *args, **kwargs)
@@ -58,26 +72,6 @@ def _observed_write(kind: WriteKind) -> Any:
         return result
 
     return method
-
-
-async def decide(
-    scope: Scope, op: ReadOp, codec: Any, started_s: float, bypass: Any, timeout: Any
-) -> Any:
-    """What the engine says of a read that no kept answer serves; waits for a flight if there is
-    one. Returns a flight's bytes with the ticket, or None and the ticket to send under."""
-    while True:
-        decision = scope.begin_read(
-            op, codec, started_s, bypass=bypass, share=not arguments.under_timeout(timeout)
-        )
-        if type(decision) is not Join:
-            return None, decision
-        waiter = TaskWaiter()
-        if not scope.join(decision, waiter):
-            continue
-        answer = await waiter.wait(scope, decision)
-        if type(answer) is bytes:
-            return answer, decision.ticket
-        return None, answer if type(answer) is Lead else decision.ticket
 
 
 async def read_value(collection: Any, read: ValueRead, session: Any, call: Any) -> Any:
@@ -156,21 +150,9 @@ async def open_aggregation(
 
 async def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -> Any:
     """find_one where nothing is kept: the driver's own, recorded."""
-    started_s = monotonic()
     op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
-    ticket: Any = scope.begin_read(op, collection.codec_options, started_s)
-    cursor = AsyncSizedCursor(collection, filter)
-    try:
-        document = None
-        async for document in cursor.limit(-1):  # noqa: B007
-            break
-    except BaseException:
-        scope.fail_read(ticket, monotonic())
-        raise
-    scope.settle_read(
-        ticket, monotonic(), documents=int(document is not None), size=cursor._qb_size
-    )
-    return document
+    ticket: Any = scope.begin_read(op, collection.codec_options, monotonic())
+    return await send_one(collection, scope, ticket, filter, (), {})
 
 
 class AsyncCollection(_Driver[_DocumentType]):
@@ -214,7 +196,14 @@ class AsyncCollection(_Driver[_DocumentType]):
             scope = self._qb
             if scope is None or not scope.active:
                 return await super().find_one(filter, *args, **kwargs)
+            points = scope.points
             if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                if points is not None:
+                    op = point_op(
+                        scope, points, filter, (), {}, bound_async_session(), self._timeout
+                    )
+                    if op is not None:
+                        return await find_point(self, scope, op, (), {}, missed=True)
                 return await _observed_one(self, scope, filter)
             missed = False
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
@@ -235,6 +224,12 @@ class AsyncCollection(_Driver[_DocumentType]):
                                 await asyncio.sleep(0)
                             return document
                     missed = True
+            if points is not None:
+                op = point_op(
+                    scope, points, filter, args, kwargs, bound_async_session(), self._timeout
+                )
+                if op is not None:
+                    return await find_point(self, scope, op, args, kwargs, missed=missed)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
@@ -407,6 +402,7 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
         self._qb.watch_with(AsyncMongoClient)
+        self._qb.send_with(send, bring, read_indexes)
 
     @property
     def qb(self) -> AsyncHandle:
@@ -419,6 +415,9 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
     async def close(self) -> None:
         """Closes the driver's client and what we opened beside it. Twice is harmless."""
         try:
+            if self._qb.sender is not None:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(flush(self._qb.sender), CLOSING_S)
             if self._qb.watcher is not None:
                 await self._qb.watcher.close()
         finally:

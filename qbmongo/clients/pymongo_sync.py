@@ -12,17 +12,23 @@ import pymongo.database
 from pymongo import MongoClient
 from pymongo.typings import _DocumentType
 
-from ..core.engine import Join, Lead, Scope
+from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
+from .batch_threads import BatchThreads
+from .coalesced import CLOSING_S
+from .coalesced_sync import bring, flush, read_indexes, send, write_joined
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import SyncHandle
+from .joined_calls import JOINED_KINDS
 from .listener import CURRENT
 from .opened import Checkout, Opened
 from .parts import Parts, bound_sync_session
+from .point_reads import point_op
 from .read_errors import programs_errors
-from .sync_cursors import CommandCursor, Cursor, SizedCursor, ThreadWaiter
+from .sync_cursors import CommandCursor, Cursor, decide
+from .sync_point_reads import find_point, send_one
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -35,12 +41,20 @@ _Driver = pymongo.collection.Collection
 def _observed_write(kind: WriteKind) -> Any:
     """A write method of the driver's that tells the engine before and after."""
     driver_method = getattr(_Driver, kind)
+    may_join = kind in JOINED_KINDS
 
     @functools.wraps(driver_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         scope = self._qb
         if scope is None or not scope.active:
             return driver_method(self, *args, **kwargs)
+        if may_join and scope.coalesce is not None:
+            client = self._database.client
+            sender = client._qb.sender
+            joined = sender.admitted(scope, self, client, kind, args, kwargs, bound_sync_session())
+            if joined is not None:
+                write = Write(scope, kind, args, kwargs)
+                return write_joined(sender, scope, self, driver_method, joined, write)
         write = Write(scope, kind, args, kwargs, self.codec_options)
         try:
             result = driver_method(self, *write.args, **write.kwargs)
@@ -51,26 +65,6 @@ def _observed_write(kind: WriteKind) -> Any:
         return result
 
     return method
-
-
-def decide(
-    scope: Scope, op: ReadOp, codec: Any, started_s: float, bypass: Any, timeout: Any
-) -> Any:
-    """What the engine says of a read that no kept answer serves; waits for a flight if there is
-    one. Returns a flight's bytes with the ticket, or None and the ticket to send under."""
-    while True:
-        decision = scope.begin_read(
-            op, codec, started_s, bypass=bypass, share=not arguments.under_timeout(timeout)
-        )
-        if type(decision) is not Join:
-            return None, decision
-        waiter = ThreadWaiter()
-        if not scope.join(decision, waiter):
-            continue
-        answer = waiter.wait(scope, decision)
-        if type(answer) is bytes:
-            return answer, decision.ticket
-        return None, answer if type(answer) is Lead else decision.ticket
 
 
 def read_value(collection: Any, read: ValueRead, session: Any, call: Any) -> Any:
@@ -150,21 +144,9 @@ def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, cal
 
 def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -> Any:
     """find_one where nothing is kept: the driver's own, recorded."""
-    started_s = monotonic()
     op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
-    ticket: Any = scope.begin_read(op, collection.codec_options, started_s)
-    cursor = SizedCursor(collection, filter)
-    try:
-        document = None
-        for document in cursor.limit(-1):  # noqa: B007
-            break
-    except BaseException:
-        scope.fail_read(ticket, monotonic())
-        raise
-    scope.settle_read(
-        ticket, monotonic(), documents=int(document is not None), size=cursor._qb_size
-    )
-    return document
+    ticket: Any = scope.begin_read(op, collection.codec_options, monotonic())
+    return send_one(collection, scope, ticket, filter, (), {})
 
 
 class Collection(_Driver[_DocumentType]):
@@ -208,7 +190,13 @@ class Collection(_Driver[_DocumentType]):
             scope = self._qb
             if scope is None or not scope.active:
                 return super().find_one(filter, *args, **kwargs)
+            points = scope.points
             if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                if points is not None:
+                    bound = bound_sync_session()
+                    op = point_op(scope, points, filter, (), {}, bound, self._timeout)
+                    if op is not None:
+                        return find_point(self, scope, op, (), {}, missed=True)
                 return _observed_one(self, scope, filter)
             missed = False
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
@@ -227,6 +215,11 @@ class Collection(_Driver[_DocumentType]):
                             scope.served(entry, started_s, monotonic())
                             return document
                     missed = True
+            if points is not None:
+                bound = bound_sync_session()
+                op = point_op(scope, points, filter, args, kwargs, bound, self._timeout)
+                if op is not None:
+                    return find_point(self, scope, op, args, kwargs, missed=missed)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
@@ -389,6 +382,7 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
         self._qb.watch_with(MongoClient)
+        self._qb.send_with(send, bring, read_indexes, BatchThreads())
 
     @property
     def qb(self) -> SyncHandle:
@@ -401,6 +395,8 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
     def close(self) -> None:
         """Closes the driver's client and what we opened beside it. Twice is harmless."""
         try:
+            if self._qb.sender is not None:
+                flush(self._qb.sender, CLOSING_S)
             if self._qb.watcher is not None:
                 self._qb.watcher.close()
         finally:

@@ -10,7 +10,7 @@ from ..coherence.records import WatcherStats
 from ..core.engine import Engine
 from ..core.shape_forms import shape_text
 
-__all__ = ["CacheStats", "DatabaseTrust", "Stats", "stats_of"]
+__all__ = ["BatchStats", "CacheStats", "CoalesceStats", "DatabaseTrust", "Stats", "stats_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,64 @@ class CacheStats:
 
 
 @dataclass(frozen=True, slots=True)
+class CoalesceStats:
+    """Writes that travel together, of one client.
+
+    direct: writes that could have joined others and went alone at once. batches, gathered: batches
+    dispatched, and the writes in them; sizes: batches by their number of writes, as the power of
+    two that is not smaller (a batch of one is sent as its plain call). refused: writes that went
+    straight to the driver, by reason. left: writes taken out by their callers. alone: writes of
+    batches sent as plain calls after all. unknown: writes whose outcome the server did not tell.
+    bytes: sent in batches. waited_s, waited_max_s: what writes waited for their batch, in all and
+    at the longest. pending, in_flight, held_bytes: writes that gather now; batches and lone writes
+    on the wire; bytes held of both. off: why nothing travels together any more, or None.
+    """
+
+    direct: int
+    batches: int
+    gathered: int
+    sizes: Mapping[int, int]
+    refused: Mapping[str, int]
+    left: int
+    alone: int
+    unknown: int
+    bytes: int
+    waited_s: float
+    waited_max_s: float
+    pending: int
+    in_flight: int
+    held_bytes: int
+    off: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStats:
+    """Point reads that travel together, of one client.
+
+    direct: reads by a key that went alone at once. batches, gathered: joined finds sent, and the
+    reads in them; sizes: joined finds by their number of reads, as the power of two that is not
+    smaller. joined: reads that they answered. refused: calls of find_one that could not travel with
+    others, by reason. left: reads taken out by their callers. fallbacks: reads of a joined find
+    that made their own call after all, by reason. waited_s, waited_max_s: what reads waited for
+    their find to be sent, in all and at the longest. pending, in_flight: reads that gather now;
+    joined finds and lone reads on the wire.
+    """
+
+    direct: int
+    batches: int
+    gathered: int
+    joined: int
+    sizes: Mapping[int, int]
+    refused: Mapping[str, int]
+    left: int
+    fallbacks: Mapping[str, int]
+    waited_s: float
+    waited_max_s: float
+    pending: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Everything qbmongo counts for one client; None for a part that is off.
 
@@ -66,6 +124,8 @@ class Stats:
 
     cache: CacheStats | None
     faults: Mapping[str, int]
+    coalesce: CoalesceStats | None = None
+    batch: BatchStats | None = None
 
 
 def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
@@ -73,8 +133,10 @@ def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
     if engine is None:
         return Stats(None, {})
     cache = engine.cache
+    coalesce = _coalesce_stats(engine)
+    batch = _batch_stats(engine)
     if cache is None:
-        return Stats(None, dict(engine.faults))
+        return Stats(None, dict(engine.faults), coalesce, batch)
     # The profile has a lock of its own, and its quantiles take milliseconds.
     ratios = _hit_ratios(engine)
     with engine.lock:
@@ -104,6 +166,54 @@ def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
                 hit_ratio_by_shape=ratios,
             ),
             dict(engine.faults),
+            coalesce,
+            batch,
+        )
+
+
+def _batch_stats(engine: Engine) -> BatchStats | None:
+    if engine.settings.batch is None:
+        return None
+    counts = engine.batched
+    with engine.lock:
+        return BatchStats(
+            direct=counts.direct,
+            batches=counts.batches,
+            gathered=counts.gathered,
+            joined=counts.joined,
+            sizes=dict(counts.sizes),
+            refused=dict(counts.refused),
+            left=counts.left,
+            fallbacks={reason: count for reason, count in counts.fallbacks.items() if count},
+            waited_s=counts.waited_s,
+            waited_max_s=counts.waited_max_s,
+            pending=counts.pending,
+            in_flight=counts.in_flight,
+        )
+
+
+def _coalesce_stats(engine: Engine) -> CoalesceStats | None:
+    coalescer = engine.coalescer
+    if coalescer is None:
+        return None
+    with engine.lock:
+        counts = coalescer.counts
+        return CoalesceStats(
+            direct=counts.direct,
+            batches=counts.batches,
+            gathered=counts.gathered,
+            sizes=dict(counts.sizes),
+            refused=dict(coalescer.refused),
+            left=counts.left,
+            alone=coalescer.alone,
+            unknown=coalescer.unknown,
+            bytes=counts.bytes,
+            waited_s=counts.waited_s,
+            waited_max_s=counts.waited_max_s,
+            pending=counts.pending,
+            in_flight=counts.in_flight,
+            held_bytes=counts.held_bytes,
+            off=coalescer.off_reason,
         )
 
 

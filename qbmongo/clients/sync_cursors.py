@@ -13,11 +13,13 @@ import pymongo.command_cursor
 import pymongo.cursor
 
 from ..core.engine import Join, Lead, Scope
+from ..records import ReadOp
+from .arguments import under_timeout
 from .cursors import Reading, deliver, hand_on
 from .listener import CURRENT
 from .parts import bound_sync_session
 
-__all__ = ["CommandCursor", "Cursor", "SizedCursor", "ThreadWaiter"]
+__all__ = ["CommandCursor", "Cursor", "SizedCursor", "ThreadWaiter", "decide"]
 
 monotonic = time.monotonic
 
@@ -44,6 +46,26 @@ class ThreadWaiter:
             hand_on(scope, self._answer)
             raise
         return self._answer
+
+
+def decide(
+    scope: Scope, op: ReadOp, codec: Any, started_s: float, bypass: Any, timeout: Any
+) -> Any:
+    """What the engine says of a read that no kept answer serves; waits for a flight if there is
+    one. Returns a flight's bytes with the ticket, or None and the ticket to send under."""
+    while True:
+        decision = scope.begin_read(
+            op, codec, started_s, bypass=bypass, share=not under_timeout(timeout)
+        )
+        if type(decision) is not Join:
+            return None, decision
+        waiter = ThreadWaiter()
+        if not scope.join(decision, waiter):
+            continue
+        answer = waiter.wait(scope, decision)
+        if type(answer) is bytes:
+            return answer, decision.ticket
+        return None, answer if type(answer) is Lead else decision.ticket
 
 
 class _ReadingCursor:

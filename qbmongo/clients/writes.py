@@ -22,7 +22,7 @@ class Write:
     options where the driver call runs beside other threads, so that private copies must be sent.
     """
 
-    __slots__ = ("_scope", "_ticket", "args", "kwargs")
+    __slots__ = ("_kind", "_scope", "_ticket", "args", "kwargs")
 
     def __init__(
         self,
@@ -34,17 +34,27 @@ class Write:
     ) -> None:
         self.args = args
         self.kwargs = kwargs
+        self._kind = kind
         self._scope = scope
         self._ticket: Ticket | None = None
         try:
             op = write_op(kind, scope.namespace, args, kwargs)
             self._ticket = scope.begin_write(op, monotonic())
-            if codec is not None and scope.cache is not None:
-                freeze = FREEZERS.get(kind)
-                if freeze is not None:
-                    self.args, self.kwargs = freeze(codec, args, kwargs)
+            if codec is not None:
+                self.freeze(codec)
         except Exception as error:
             scope.engine.fault("begin_write", error)
+
+    @property
+    def stats(self) -> Any:
+        """Statistics of the write's shape, or None."""
+        return None if self._ticket is None else self._ticket.stats
+
+    def freeze(self, codec: Any) -> None:
+        """Puts private copies in the place of the arguments, where the cache needs them."""
+        freeze = FREEZERS.get(self._kind) if self._scope.cache is not None else None
+        if freeze is not None:
+            self.args, self.kwargs = freeze(codec, self.args, self.kwargs)
 
     def done(self, result: Any) -> None:
         """The driver returned."""
@@ -52,6 +62,16 @@ class Write:
             return
         try:
             self._scope.settle_write(self._ticket, monotonic(), changed(result))
+        except Exception as error:
+            self._scope.engine.fault("settle_write", error)
+
+    def joined(self, result: Any) -> None:
+        """The write travelled with others; result: what it is given, None for an error."""
+        if self._ticket is None or self._ticket.stats is None:
+            return
+        try:
+            documents = 0 if result is None else changed(result)
+            self._scope.joined_write(self._ticket, monotonic(), documents, failed=result is None)
         except Exception as error:
             self._scope.engine.fault("settle_write", error)
 

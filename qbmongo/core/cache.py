@@ -82,6 +82,11 @@ class Cache:
             self._namespaces[name] = namespace
         return namespace
 
+    def facts(self, name: str) -> Facts | None:
+        """What is known of a collection; None if nothing is."""
+        namespace = self._namespaces.get(name)
+        return None if namespace is None else namespace.facts
+
     def wanted_facts(self, database: str) -> list[str]:
         """Collections of a database whose facts are wanted and not known."""
         prefix = database + "."
@@ -212,6 +217,15 @@ class Cache:
         fill.primary = trust.primary
         fill.address = None
         fill.seen = self._seen.get(trust.primary.address, 0) if trust.trusted else 0
+
+    def stamp_again(self, fill: Fill, generation: int) -> None:
+        """A fill that waited since it was begun is sent only now.
+
+        What closed meanwhile is seen by this sending, whose answer nobody has yet: not even for
+        those who joined can it be too old.
+        """
+        if generation == fill.generation and fill.open:
+            self._stamp(fill)
 
     def join(self, fill: Fill, waiter: Any) -> None:
         """Adds somebody who waits for the flight's answer."""

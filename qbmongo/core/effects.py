@@ -190,7 +190,10 @@ class _Writes:
         filter = evidence.of(filter)
         ids = None if filter is None else confined_ids(filter, simple=simple)
         paths = update_paths(evidence.of(change))
-        self._updated[paths] = _union(self._updated.get(paths, set()), ids)
+        if paths in self._updated:
+            self._updated[paths] = _union(self._updated[paths], ids)
+        else:
+            self._updated[paths] = _union(set(), ids)
 
     def upsert(self, filter: Any, change: Any, evidence: _Evidence, *, simple: bool) -> None:
         """An upsert may insert a document of which only an `_id` by equality is known."""
@@ -246,7 +249,7 @@ def _insert_effect(namespace: str, documents: list[Any], evidence: _Evidence) ->
     ids: set[Hashable] | None = set()
     copies: list[Mapping[str, Any]] | None = [] if len(documents) <= _MAX_DOCUMENTS else None
     for document in documents:
-        if isinstance(document, RawBSONDocument):
+        if type(document) is Private or isinstance(document, RawBSONDocument):
             certain = evidence.placed
         else:
             certain = evidence.plain and isinstance(document, Mapping)
@@ -272,6 +275,8 @@ def _inserted(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """A private copy of a document as it will be stored; None where that is not certain."""
     if any(type(value) is Timestamp and value == _EMPTY_TIMESTAMP for value in document.values()):
         return None
+    if type(document) is Private:
+        return document
     try:
         copy: Mapping[str, Any] = snapshot(document)
     except TypeError:

@@ -12,15 +12,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from ..settings import Settings
+from ..settings import BatchSettings, Settings
+from .batching import BatchCounts
 from .cache import Cache
+from .coalesce import Coalescer
 from .effects import READ_COMMANDS
 from .ledger import Ledger
+from .point_reads import PointReads
 from .profile import Profile
 from .scope import Scope
 from .store import Entry
 from .stream_sink import StreamSink
 from .tickets import ALONE, Join, Lead, Ticket
+from .trust import Facts
 
 __all__ = ["ALONE", "Engine", "Join", "Lead", "Scope", "Ticket"]
 
@@ -48,11 +52,13 @@ class Engine(StreamSink):
         profile: Profile | None,
         cache: Cache | None,
         mutable_ok: bool,
+        coalescer: Coalescer | None = None,
     ) -> None:
         super().__init__(cache, lock)
         self.settings = settings
         self.find_place = find_place
         self.profile = profile
+        self.coalescer = coalescer
         self.ledger = Ledger()
         self.mutable_ok = mutable_ok
         self.get_entry: Callable[[Hashable], Entry | None] = (
@@ -65,7 +71,9 @@ class Engine(StreamSink):
         self.faults: Counter[str] = Counter()
         self.dropped: deque[Any] = deque()
         self.want: Callable[[str], None] | None = None
+        self.batched = BatchCounts()
         self._scopes: dict[tuple[str, str | None, str | None], Scope] = {}
+        self._points: dict[tuple[str, str | None], PointReads] = {}
 
     def scope(
         self, namespace: str, variant: str | None = None, concern: str | None = None
@@ -80,6 +88,24 @@ class Engine(StreamSink):
             scope = self._scopes[key] = Scope(self, namespace, variant, concern)
         return scope
 
+    def point_reads(
+        self, namespace: str, concern: str | None, settings: BatchSettings
+    ) -> PointReads:
+        """The point reads of a namespace, for collection objects with this read concern level."""
+        key = (namespace, concern)
+        points = self._points.get(key)
+        if points is None:
+            if len(self._points) >= MAX_SCOPES:
+                # Scopes keep theirs: two of them no longer travel together.
+                self._points.clear()
+            points = self._points[key] = PointReads(self, namespace, self.batched)
+        points.configure(settings)
+        return points
+
+    def known_facts(self, namespace: str) -> Facts | None:
+        """What a namespace is, where that is known."""
+        return None if self.cache is None else self.cache.facts(namespace)
+
     def configure(self, settings: Settings) -> None:
         """Puts other settings into force, for existing collection objects too."""
         self.settings = settings
@@ -92,6 +118,10 @@ class Engine(StreamSink):
         self.ledger = Ledger()
         if self.cache is not None:
             self.cache.after_fork()
+        if self.coalescer is not None:
+            self.coalescer.after_fork()
+        for points in self._points.values():
+            points.after_fork()
 
     # Faults of ours
 
@@ -179,6 +209,8 @@ class Engine(StreamSink):
     def primary_changed(self) -> None:
         """The primary is another one, or the same in another term."""
         try:
+            if self.coalescer is not None:
+                self.coalescer.primary_changed()
             if self.cache is not None:
                 with self.lock:
                     self.cache.primary_changed()

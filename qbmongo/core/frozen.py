@@ -12,6 +12,8 @@ from typing import Any
 import bson
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.int64 import Int64
+from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 
 from ..records import ReadOp
@@ -30,6 +32,9 @@ RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(
 )
 
 
+_CERTAIN = frozenset({bool, float, int, str, Int64, ObjectId})
+
+
 class Frozen:
     """One read's arguments, private: op for analysis, filter, projection and pipeline to send.
 
@@ -46,12 +51,30 @@ class Frozen:
         self.pipeline = pipeline
 
 
+def _point(filter: Any) -> dict[str, Any] | None:
+    """A copy of a filter by one field with a value that nobody can change, whose encoding no codec
+    changes; None for all others. Whether it can be encoded shows when it is."""
+    if type(filter) is not dict or len(filter) != 1:
+        return None
+    for name, value in filter.items():
+        if type(value) in _CERTAIN and type(name) is str:
+            return {name: value}
+    return None
+
+
 def frozen(op: ReadOp, codec_options: CodecOptions[Any]) -> Frozen:
     """A private copy of an operation; codec_options are those the driver would encode it with.
 
-    Raises what bson.encode raises for arguments that cannot be encoded.
+    Raises what bson.encode raises for arguments that cannot be encoded; a lone value that cannot
+    be may also pass here, and be refused when it is.
     """
     if op.projection is None and op.pipeline is None and op.options is None and op.sort is None:
+        private = _point(op.filter)
+        if private is not None:
+            copy = ReadOp(
+                op.kind, op.namespace, private, None, None, op.skip, op.limit, None, None, op.key
+            )
+            return Frozen(copy, private, None, None)
         data = bson.encode(op.filter, codec_options=codec_options)
         filter = bson.decode(data, codec_options=EXACT_CODEC)
         copy = ReadOp(

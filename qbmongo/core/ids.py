@@ -15,6 +15,8 @@ from .values import canonical_ids
 __all__ = ["confined_ids", "known_ids"]
 
 _PATTERNS = (Regex, re.Pattern)
+_NO_VALUES = (DBRef, *_PATTERNS)
+_VALUES = SCALARS - set(_PATTERNS)
 
 
 def confined_ids(filter: Mapping[str, Any], *, simple: bool) -> frozenset[Hashable] | None:
@@ -57,7 +59,9 @@ def known_ids(value: Any, *, simple: bool) -> frozenset[Hashable] | None:
 
 
 def _ids_of_condition(value: Any, simple: bool) -> frozenset[Hashable] | None:
-    if isinstance(value, (DBRef, *_PATTERNS)):
+    if type(value) in _VALUES:
+        return known_ids(value, simple=simple)
+    if isinstance(value, _NO_VALUES):
         return None
     value = readable(value)
     if not isinstance(value, Mapping) or not _is_operators(value):

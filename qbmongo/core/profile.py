@@ -224,6 +224,20 @@ class ShapeStats:
             self._profile._fold(self)
         return None
 
+    def record_joined(
+        self, duration_s: float, documents: int, now_s: float, error: bool = False
+    ) -> None:
+        """Count one write that travelled with others.
+
+        As `record`, but however long it took it is no slow query: it waited for others.
+        """
+        buffer = self._buffer
+        buffer.extend((duration_s, documents, 0, 0, now_s))
+        if error:
+            self._profile._count_error(self)
+        if len(buffer) >= _FULL:
+            self._profile._fold(self)
+
     def hit(self, duration_s: float, now_s: float) -> None:
         """Count one call that was answered without the server.
 

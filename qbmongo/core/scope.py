@@ -9,16 +9,20 @@ A fault of ours never fails the caller's call.
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
 from ..records import ReadOp, WriteOp
+from ..settings import CoalesceSettings
 from .cache import Cache
 from .fills import give_up, ids_of
 from .frozen import EXACT_CODEC, frozen
 from .keys import key_of
+from .lanes import LaneLimits
+from .point_reads import PointReads
 from .profile import Profile, SlowRules
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
@@ -28,7 +32,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Scope"]
 
+_SYSTEM = frozenset({"admin", "config", "local"})
+
 slow_log = logging.getLogger("qbmongo.slow")
+
+
+def _lane_limits(part: CoalesceSettings | None, namespace: str) -> LaneLimits | None:
+    database, _, collection = namespace.partition(".")
+    if part is None or database in _SYSTEM or collection.startswith("system."):
+        return None
+    return LaneLimits(
+        part.max_in_flight,
+        part.max_batch_ops,
+        part.max_batch_bytes,
+        part.max_joined_ms / 1_000,
+        part.linger_s,
+    )
 
 
 class Scope:
@@ -42,18 +61,21 @@ class Scope:
         "_verify_due",
         "active",
         "cache",
+        "coalesce",
         "concern",
         "engine",
         "keep_values",
         "max_result_bytes",
         "namespace",
         "options",
+        "points",
         "profile",
         "rules",
         "trust",
         "ttl_s",
         "variant",
         "verify_fraction",
+        "write_lanes",
     )
 
     def __init__(
@@ -87,7 +109,20 @@ class Scope:
             if engine.cache is not None and cached is not None and self.variant is None
             else None
         )
-        self.active = self.profile is not None or self.cache is not None
+        self.coalesce = _lane_limits(settings.coalesce, self.namespace)
+        # Kept here by the clients; with other limits they are asked for again.
+        self.write_lanes: Any = None
+        self.points: PointReads | None = (
+            engine.point_reads(self.namespace, self.concern, settings.batch)
+            if settings.batch is not None and self.variant is None
+            else None
+        )
+        self.active = (
+            self.profile is not None
+            or self.cache is not None
+            or self.coalesce is not None
+            or self.points is not None
+        )
 
     # Reads
 
@@ -249,17 +284,19 @@ class Scope:
         getmores: int = 0,
         data: bytes | None = None,
         elapsed_s: float | None = None,
+        ids: Iterable[Hashable] | None = None,
     ) -> list[tuple[Any, Any]]:
         """The driver answered. Returns the waiters, each with what it is to be given.
 
         documents, size: how many documents of how many bytes in all. data: their BSON, one after
         another, or None where the answer was not read to its end. elapsed_s: time spent in the
-        driver, where that is not simply from begin to now. A waiter is given the data, or ALONE.
+        driver, where that is not simply from begin to now. ids: the documents' canonical `_id`s,
+        where they are known without looking. A waiter is given the data, or ALONE.
         """
         waiters: list[Any] = []
         answer: Any = ALONE
         if type(ticket) is Lead:
-            waiters = self._settle_fill(ticket, now_s, data)
+            waiters = self._settle_fill(ticket, now_s, data, ids)
             if data is not None and ticket.fill.is_for_waiters(ticket.address):
                 answer = data
         self._record(
@@ -273,7 +310,13 @@ class Scope:
         )
         return [(waiter, answer) for waiter in waiters]
 
-    def _settle_fill(self, lead: Lead, now_s: float, data: bytes | None) -> list[Any]:
+    def _settle_fill(
+        self,
+        lead: Lead,
+        now_s: float,
+        data: bytes | None,
+        ids: Iterable[Hashable] | None = None,
+    ) -> list[Any]:
         engine = self.engine
         cache = engine.cache
         if cache is None:
@@ -283,7 +326,8 @@ class Scope:
                 lead.fill.address = lead.address
                 if data is None:
                     return cache.abandon(lead.fill, lead.generation)
-                ids = ids_of(lead.fill, data) if cache.off_reason is None else None
+                if ids is None and cache.off_reason is None:
+                    ids = ids_of(lead.fill, data)
                 return cache.settle(lead.fill, lead.generation, data, ids, now_s)
         except Exception as error:
             engine.cache_fault("settle_read", error)
@@ -328,6 +372,15 @@ class Scope:
         self._record(
             ticket, now_s, elapsed_s=None, documents=documents, size=0, getmores=0, failed=False
         )
+
+    def joined_write(self, ticket: Ticket, now_s: float, documents: int, *, failed: bool) -> None:
+        """A write that travelled with others was answered, or failed."""
+        stats = ticket.stats
+        if stats is not None:
+            try:
+                stats.record_joined(now_s - ticket.started_s, documents, now_s, failed)
+            except Exception as error:
+                self.engine.fault("profile", error)
 
     def fail_write(self, ticket: Ticket, now_s: float) -> None:
         """The driver raised on a write."""

@@ -66,7 +66,8 @@ class Facts:
     refusal: why it is never cached ("view", "capped", "timeseries", ...), or None.
     simple: strings compare by simple binary comparison (no default collation).
     unique: key patterns of complete unique indexes (not partial, not sparse, same collation).
-    indexed: first fields of all indexes that are not hidden.
+    indexed: first fields of the indexes that find any document by an equal value: not hidden, not
+        partial, of the collection's own collation.
     """
 
     refusal: str | None
@@ -105,11 +106,12 @@ def facts_from(
         keys = list(index.get("key", {}).items())
         if not keys or index.get("hidden"):
             continue
-        if keys[0][1] in (1, -1):
-            first.add(keys[0][0])
         own = index.get("collation")
-        complete = not (index.get("partialFilterExpression") or index.get("sparse"))
+        partial = index.get("partialFilterExpression")
         same = (not own and simple) or own == collation
+        if keys[0][1] in (1, -1) and same and not partial:
+            first.add(keys[0][0])
+        complete = not (partial or index.get("sparse"))
         if index.get("unique") and complete and same:
             unique.append(tuple(name for name, _ in keys))
     return Facts(refusal, simple, tuple(unique), frozenset(first))

@@ -85,6 +85,12 @@ class Comparison:
         self._forward: dict[Any, Any] = {}
         self._backward: dict[Any, Any] = {}
 
+    def copy(self) -> Comparison:
+        """One that knows what this one knows, and may learn more without telling it."""
+        made = Comparison(self._databases, self._known)
+        made._forward, made._backward = dict(self._forward), dict(self._backward)
+        return made
+
     def check(self, plain: Any, ours: Any, path: str = "result") -> None:
         """Raise Mismatch unless the two are the same to a program."""
         if plain is ours and not isinstance(plain, (dict, list)):

@@ -15,7 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import bson
 import hypothesis
+from bson import CodecOptions, ObjectId
+from bson.raw_bson import RawBSONDocument
 from hypothesis import HealthCheck, Phase
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -23,7 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from pymongo import MongoClient
+from pymongo import MongoClient, WriteConcern
 
 from qbmongo_tests.parity import programs
 from qbmongo_tests.parity import values as v
@@ -117,6 +120,37 @@ class Pair:
         if self.watched:
             self.driver.run(caught_up(self.ours.client))
 
+    def documents(self, arm: Arm) -> list[Any]:
+        """What is in an arm's collection "c0", by the other client, as it is stored."""
+        return list(self._stored(arm).find())
+
+    def restore(self, arm: Arm, documents: list[Any]) -> None:
+        """Puts that back."""
+        collection = self._stored(arm)
+        collection.delete_many({})
+        if documents:
+            collection.with_options(write_concern=WriteConcern(1)).insert_many(
+                documents, bypass_document_validation=True
+            )
+
+    def _stored(self, arm: Arm) -> Any:
+        database = self._other[arm.database_name]
+        return database.get_collection("c0", codec_options=CodecOptions(RawBSONDocument))
+
+    def compare_group(self, plain: list[Outcome], ours: list[Outcome], content: list[Any]) -> None:
+        """Outcomes of calls made at the same time by ours, and the collection afterwards.
+
+        plain: of the calls in some order. content: the documents of ours. Learns which ids that
+        driver and server made up belong together only where all is equal.
+        """
+        comparison = self._comparison.copy()
+        for one, other in zip(plain, ours, strict=True):
+            _check(comparison.check, one, other, "")
+        documents = self.documents(self.plain)
+        # Which of those inserted at the same time comes first is nobody's promise.
+        comparison.check(_ordered(documents), _ordered(content), "documents")
+        self._comparison = comparison
+
     def compare_databases(self) -> None:
         """Equal collections, options, indexes and documents in their natural order."""
         contents = [self._content(arm.database_name) for arm in self.arms]
@@ -167,6 +201,19 @@ class Pair:
                 "indexes": {} if is_view else collection.index_information(),
             }
         return content
+
+
+def _ordered(documents: list[Any]) -> list[Any]:
+    return sorted(documents, key=lambda document: _without_new_ids(document.raw))
+
+
+def _without_new_ids(raw: bytes) -> bytes:
+    """A document's bytes with the `_id` left out where it was made up in the test."""
+    document = bson.decode(raw)
+    identity = document.get("_id")
+    if type(identity) is ObjectId and identity not in v.OBJECT_IDS:
+        return bytes(bson.encode({**document, "_id": None}))
+    return raw
 
 
 def _check(check: Callable[[Any, Any, str], None], plain: Outcome, ours: Outcome, at: str) -> None:

@@ -440,7 +440,11 @@ _INDEXES: tuple[Call, ...] = (
 
 @st.composite
 def beginnings(draw: st.DrawFn) -> Beginning:
-    choices = Choices(draw(_SOURCES))
+    return beginning(Choices(draw(_SOURCES)))
+
+
+def beginning(choices: Choices) -> Beginning:
+    """What an example begins with."""
     creation = choices.one(_CREATIONS)
     documents = choices.some(v.document, 7)
     inserts = [Call(_collection(choices), "insert_one", (document,)) for document in documents]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,14 +18,18 @@ import pytest
 from pymongo import MongoClient
 
 import qbmongo
+from qbmongo.clients import coalesced
 from qbmongo.core.index import NamespaceIndex
 from qbmongo.core.store import Entry
 from qbmongo.records import Effect
+from qbmongo_tests.parity import together
 from qbmongo_tests.parity.drivers import DRIVERS, Driver
 from qbmongo_tests.parity.equality import Mismatch
 from qbmongo_tests.parity.harness import Pair, Report, run_parity
+from qbmongo_tests.parity.interpreter import reproducible
 from qbmongo_tests.parity.operations import Call
 from qbmongo_tests.parity.programs import Beginning, described_methods
+from qbmongo_tests.parity.together import run_groups
 
 # A cursor that an example abandons is collected late, and Motor's own deprecations are compared.
 pytestmark = [
@@ -37,6 +42,19 @@ pytestmark = [
 SETTINGS = {
     "off": qbmongo.Settings.preset("off"),
     "default": qbmongo.Settings.preset("default"),
+}
+# One sending at a time, so that few calls are enough for some to travel together.
+JOINING = {
+    "joining": qbmongo.Settings(
+        profile=None,
+        cache=None,
+        coalesce=qbmongo.CoalesceSettings(max_in_flight=1, max_joined_ms=60_000),
+        batch=qbmongo.BatchSettings(max_in_flight=1, max_joined_ms=60_000),
+    ),
+    "joining, cache on": qbmongo.Settings(
+        coalesce=qbmongo.CoalesceSettings(max_in_flight=1),
+        batch=qbmongo.BatchSettings(max_in_flight=1),
+    ),
 }
 ALL_METHODS_FROM = 20_000
 SEED = int(os.environ.get("QBMONGO_PARITY_SEED", "0"))
@@ -81,6 +99,63 @@ def test_ours_acts_as_the_driver_does(
     assert report.steps >= parity_steps
     if parity_steps >= ALL_METHODS_FROM:
         assert not described_methods() - set(report.calls), "never reached"
+
+
+@pytest.mark.parametrize("settings", sorted(JOINING))
+def test_calls_at_the_same_time_are_explained_by_some_order(
+    driver: Driver, server_uri: str, parity_steps: int, settings: str
+) -> None:
+    ours = driver.ours(server_uri, JOINING[settings])
+    pair = Pair(driver, driver.plain(server_uri), ours, server_uri)
+    try:
+        with reproducible():
+            done = run_groups(pair, max(20, parity_steps // 8), SEED)
+        stats = ours.qb.stats()
+        sys.stdout.write(f"\n{driver.name}, {settings}: {done}\n{stats.coalesce}\n{stats.batch}\n")
+        assert stats.coalesce.batches > 0
+        assert stats.batch.batches > 0
+        assert stats.faults == {}
+    finally:
+        pair.close()
+
+
+def test_ours_acts_as_the_driver_does_where_calls_may_travel_together(
+    driver: Driver, server_uri: str, parity_steps: int
+) -> None:
+    """One after the other, without a cache that would answer first."""
+    ours = driver.ours(server_uri, JOINING["joining"])
+    pair = Pair(driver, driver.plain(server_uri), ours, server_uri)
+    try:
+        steps = max(60, parity_steps // 3)
+        assert run_parity(pair, steps, seed=SEED, interference=True).steps >= steps
+    finally:
+        pair.close()
+
+
+@pytest.mark.parametrize("kind", ["update_one", "insert_one"])
+def test_outcomes_that_are_handed_to_the_wrong_callers_are_found(
+    kind: str, server_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison of groups can fail."""
+    answers = coalesced.answers
+
+    def exchanged(batch: Any, verdicts: Any, error: Any) -> Any:
+        given = answers(batch, verdicts, error)
+        return given[::-1] if batch.slots[0].item.kind == kind else given
+
+    monkeypatch.setattr(coalesced, "answers", exchanged)
+    # Few orders to try: none of them explains it.
+    monkeypatch.setattr(together, "GROUP", (3,))
+    driver = DRIVERS["async"]()
+    pair = Pair(
+        driver, driver.plain(server_uri), driver.ours(server_uri, JOINING["joining"]), server_uri
+    )
+    try:
+        with reproducible(), pytest.raises(Mismatch, match="no order explains"):
+            run_groups(pair, 2_000, SEED)
+    finally:
+        pair.close()
+        driver.stop()
 
 
 def test_the_driver_acts_as_itself(plain_pair: Pair, parity_steps: int) -> None:

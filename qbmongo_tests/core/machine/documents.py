@@ -64,7 +64,7 @@ class State:
 class Query:
     """A read: how it is asked, and what its answer is."""
 
-    __slots__ = ("evaluate", "make", "name", "namespace")
+    __slots__ = ("evaluate", "is_point", "make", "name", "namespace")
 
     def __init__(
         self, name: str, make: Callable[[], ReadOp], evaluate: Callable[[State], bytes]
@@ -72,7 +72,9 @@ class Query:
         self.name = name
         self.make = make
         self.evaluate = evaluate
-        self.namespace = make().namespace
+        op = make()
+        self.namespace = op.namespace
+        self.is_point = op.kind == "find_one" and set(op.filter) == {"_id"}
 
     def __repr__(self) -> str:
         return self.name

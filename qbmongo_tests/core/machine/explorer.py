@@ -20,6 +20,7 @@ from qbmongo.core import cache as cache_module
 from .choices import Choices, shorten
 from .clock import STEP_S
 from .documents import queries
+from .joined_finds import timer
 from .oracle import Violation
 from .reads import Reader
 from .watching import FactsReader, Watcher
@@ -40,6 +41,9 @@ CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
     ("gap", "delay"),
     ("cancel",),
     ("unknown",),
+    ("batch",),
+    ("batch", "delay", "cancel"),
+    ("batch", "loss"),
 )
 
 
@@ -65,6 +69,7 @@ class Report:
             fills=engine.misses,
             spared=cache.own_events_spared,
         )
+        self.counts.update(world.counts)
         for reason, count in cache.refused.items():
             self.counts[f"refused {reason}"] += count
         for reason, count in engine.bypassed.items():
@@ -190,7 +195,12 @@ def _populate(world: World, often: frozenset[str]) -> None:
     asked = tuple(_QUERIES[(first + 5 * n) % len(_QUERIES)] for n in range(count))
     if "foreign" in often:
         asked = tuple(query for query in _QUERIES if query.name.startswith("lookup"))
-    for number in range(2 + below(4)):
+    if "batch" in often:
+        asked = tuple(query for query in _QUERIES if query.is_point)
+        points = world.engine.scope("d.c").points
+        assert points is not None
+        world.spawn("timer", timer(world, points))
+    for number in range(8 if "batch" in often else 2 + below(4)):
         Reader(world, f"reader {number}", asked)
     for number in range(1 + below(2)):
         Writer(world, f"writer {number}")
@@ -229,7 +239,8 @@ def run_once(
         reads: how many.
         often: what shall happen as often as it can: "gap", "clear", "elect", "discover", "watch",
             "kill", "stall", "cancel", "pause", "wait", "transactions", "loss", "delay", "quiet",
-            "ttl", "unknown" (commands), "stale" (primaries), "foreign" (collections);
+            "ttl", "unknown" (commands), "stale" (primaries), "foreign" (collections),
+            "batch" (point reads that travel together);
             "no gap" and so on: as seldom as it can.
         trace: keep what happens, in words.
 

@@ -162,6 +162,21 @@ class Oracle:
         if executed_s < start_s:
             raise Violation(f"executed at {executed_s:.3f}, asked for at {start_s:.3f}")
 
+    def check_joined(self, caller: object, query: Query, data: bytes, executed_s: float) -> None:
+        """A read that a joined find answered is about to return.
+
+        Raises:
+            Violation: that find read too early, or this is not the answer to this query.
+        """
+        start_s = self._starts[caller]
+        self.check_sent(caller, executed_s)
+        held = [m for m in self._timeline if m.instant_s <= executed_s]
+        while held and held[-1].state.answer(query) != data:
+            # Another primary than the one selected by then may have been read.
+            held.pop()
+        if not held:
+            raise Violation(self._explain(query, data, start_s, []))
+
     def _required(self, start_s: float) -> list[OwnWrite]:
         """Own writes that the read must have seen: acknowledged, and held by each primary that the
         driver had selected while the read ran."""

@@ -6,9 +6,12 @@ from typing import Any
 
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
 
+from qbmongo.core.batching import PointRead
 from qbmongo.core.engine import ALONE, Join, Lead, Scope
+from qbmongo.core.point_reads import Direct
 
 from .documents import Query
+from .joined_finds import JoinedWaiter, send_joined, wait_joined
 from .world import Actor, Cancelled, DriverError, Request, Steps, World
 
 __all__ = ["Reader"]
@@ -68,6 +71,7 @@ class Reader:
             oracle.check(self, query, data)
             return
         share = below(6) != 5
+        is_again = False
         while True:
             decision = scope.begin_read(op, DEFAULT_CODEC_OPTIONS, clock.now_s, share=share)
             if type(decision) is not Join:
@@ -85,7 +89,34 @@ class Reader:
                 oracle.check(self, query, answer)
                 return
             ticket = answer if type(answer) is Lead else decision.ticket
+            is_again = True
             break
+        points = scope.points
+        if points is None or not query.is_point or is_again:
+            yield from self._alone(scope, query, ticket)
+            return
+        waiting = JoinedWaiter(query)
+        place = points.begin(ticket, DEFAULT_CODEC_OPTIONS, waiting, clock.now_s)
+        if type(place) is Direct:
+            try:
+                yield from self._alone(scope, query, ticket)
+            finally:
+                send_joined(world, points.landed(place.gathering, place.place, clock.now_s))
+            return
+        if type(place) is PointRead:
+            world.say(f"{self._name}: {query} gathers")
+            outcome = yield from wait_joined(points, place, waiting)
+            if type(outcome) is bytes:
+                world.counts["joined reads"] += 1
+                world.say(f"{self._name}: {query} from a joined find")
+                oracle.check_joined(self, query, outcome, waiting.executed_s)
+                return
+            world.counts["fallbacks"] += 1
+        yield from self._alone(scope, query, ticket)
+
+    def _alone(self, scope: Scope, query: Query, ticket: Any) -> Steps:
+        """Sends a read by itself, under its ticket."""
+        world = self._world
         world.say(f"{self._name}: {query} is sent as {type(ticket).__name__}")
         request = Request()
         try:
@@ -97,7 +128,7 @@ class Reader:
                 world.say(f"{self._name}: hands over")
                 heir[0].deliver(heir[1])
             raise
-        oracle.check_sent(self, request.executed_s)
+        world.oracle.check_sent(self, request.executed_s)
 
     def _wait(self, scope: Scope, join: Join, waiter: _Waiter) -> Steps:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from bson.timestamp import Timestamp
 from qbmongo.core.cache import Cache
 from qbmongo.core.engine import Engine
 from qbmongo.core.store import Budget
-from qbmongo.settings import CacheSettings, Settings
+from qbmongo.settings import BatchSettings, CacheSettings, Settings
 
 from .choices import Choices
 from .clock import Clock
@@ -57,6 +58,7 @@ class Config:
     max_age_s: float = 600.0
     is_told: bool = True
     unknown_s: float = 4.0
+    batch: BatchSettings | None = None
 
     @classmethod
     def chosen(cls, choices: Choices, often: frozenset[str]) -> Config:
@@ -70,7 +72,16 @@ class Config:
             max_age_s=(600.0, 600.0, 3.0)[choices.below(3)],
             is_told=choices.below(3) < 2,
             unknown_s=(4.0, 0.0)[choices.below(2)],
+            batch=_batch(choices) if "batch" in often else None,
         )
+
+
+def _batch(choices: Choices) -> BatchSettings:
+    return BatchSettings(
+        max_in_flight=1 + choices.below(2),
+        max_batch_ids=2 + choices.below(3),
+        max_joined_ms=(60_000, 200)[choices.below(2)],
+    )
 
 
 class Actor:
@@ -138,6 +149,7 @@ class World:
         self._fates = (32, 200, 10)[2 if "loss" in often else choices.below(3)]
         self.version = 0
         self.keys = 0
+        self.counts: Counter[str] = Counter()
         self.changes_told: list[float] = self.clock.deadlines
         docs = {i: {"_id": i, "g": i % 2, "n": i % 3, "v": -i} for i in IDS}
         state = State({"c": docs, "o": {0: {"_id": 0, "g": 0, "n": 0, "v": -9}}})
@@ -158,7 +170,7 @@ class World:
             budget=Budget(nullcontext()),
         )
         return Engine(
-            Settings(profile=None, cache=settings),
+            Settings(profile=None, cache=settings, coalesce=None, batch=config.batch),
             lock=nullcontext(),
             find_place=lambda: None,
             profile=None,
@@ -368,4 +380,7 @@ class World:
         assert kept == set(indexed)
         assert cache.store.bytes == sum(entry.size for entry in kept)
         assert cache.fills_open >= 0
+        counts = engine.batched
+        assert counts.pending >= 0
+        assert counts.in_flight >= 0
         assert all(n.fills >= 0 for n in cache._namespaces.values())

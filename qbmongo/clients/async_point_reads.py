@@ -1,0 +1,229 @@
+"""find_one by a key in PyMongo Async: joined with others when many run at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import bson
+import pymongo.asynchronous.collection
+from pymongo.asynchronous.cursor import AsyncCursor as DriverCursor
+
+from ..core.batching import PointRead
+from ..core.engine import ALONE, Join, Lead, Scope, Ticket
+from ..core.point_reads import Direct, Gathering, JoinedFind, PointReads
+from ..records import ReadOp
+from .async_cursors import AsyncCursor, AsyncSizedCursor, TaskWaiter
+from .cursors import Reading, deliver, served_one
+from .listener import CURRENT
+from .point_reads import decoded, failed, give, raw_find
+
+__all__ = ["find_point", "send_one"]
+
+monotonic = time.monotonic
+_Driver = pymongo.asynchronous.collection.AsyncCollection
+
+# Tasks live only as long as somebody holds them.
+_TASKS: set[asyncio.Task[None]] = set()
+
+
+class _Waiter:
+    """A task that waits for what its read is given."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def deliver(self, outcome: Any) -> bool:
+        """False if nobody waits any more."""
+        if self.future.done():
+            return False
+        self.future.set_result(outcome)
+        return True
+
+    def left(self, points: PointReads, read: PointRead) -> None:
+        """The task was cancelled."""
+        future = self.future
+        if not future.done() or future.cancelled():
+            deliver(points.withdraw(read))
+        elif future.result() is ALONE:
+            # Told and cancelled in the same turn.
+            deliver(points.refused(read))
+
+
+async def find_point(
+    collection: Any, scope: Scope, op: ReadOp, args: Any, kwargs: Any, *, missed: bool
+) -> Any:
+    """find_one by a key: from memory, from another's flight, by itself, or with others.
+
+    op: of `point_op`. args, kwargs: what find_one was given besides the filter. missed: a kept
+    answer to this very read has just been asked for.
+    """
+    started_s = monotonic()
+    codec = collection._codec_options
+    filter = op.filter
+    data: Any = None
+    ticket: Any
+    if scope.cache is None:
+        ticket = scope.begin_read(op, codec, started_s)
+    else:
+        entry = None if missed else scope.hit(op, codec, started_s)
+        if entry is not None:
+            try:
+                document = served_one(entry, codec)
+            except Exception as error:
+                scope.engine.fault("decode", error)
+            else:
+                scope.served(entry, started_s, monotonic())
+                if collection.database.client._qb.turn.over():
+                    await asyncio.sleep(0)
+                return document
+        data, ticket = await _decide(scope, op, codec, started_s)
+    if type(data) is bytes:
+        try:
+            document = bson.decode(data, codec) if data else None
+        except Exception as error:
+            scope.engine.fault("decode", error)
+        else:
+            scope.settle_read(ticket, monotonic(), documents=1 if data else 0, size=len(data))
+            return document
+    points = scope.points
+    waiter = _Waiter()
+    place: Any = None
+    # None: switched off in between.
+    if points is not None and data is not ALONE:
+        try:
+            place = points.begin(ticket, codec, waiter, monotonic())
+        except Exception as error:
+            scope.engine.fault("batch", error)
+    if place is None or points is None:
+        return await send_one(collection, scope, ticket, filter, args, kwargs)
+    if type(place) is Direct:
+        try:
+            return await send_one(collection, scope, ticket, filter, args, kwargs)
+        finally:
+            _start(collection, points.landed(place.gathering, place.place, monotonic()))
+    if place.gathering.timer is None:
+        _arm(collection, points, place.gathering)
+    try:
+        outcome = await waiter.future
+    except BaseException:
+        waiter.left(points, place)
+        raise
+    if type(outcome) is bytes:
+        value = decoded(points, outcome, codec)
+        if value is not None:
+            return value[0]
+        async for document in DriverCursor(collection, filter, *args, **kwargs).limit(-1):
+            return document
+        return None
+    if outcome is ALONE:
+        return await send_one(collection, scope, ticket, filter, args, kwargs)
+    raise outcome
+
+
+async def _decide(scope: Scope, op: ReadOp, codec: Any, started_s: float) -> Any:
+    """What the engine says of a read that no kept answer serves; waits for a flight if there is
+    one. Returns a flight's bytes with the ticket; or None and the ticket to send under, by itself
+    or with others; or ALONE and the ticket, where a flight failed."""
+    while True:
+        decision = scope.begin_read(op, codec, started_s, share=True)
+        if type(decision) is not Join:
+            return None, decision
+        waiter = TaskWaiter()
+        if not scope.join(decision, waiter):
+            continue
+        answer = await waiter.wait(scope, decision)
+        if type(answer) is bytes:
+            return answer, decision.ticket
+        return ALONE, answer if type(answer) is Lead else decision.ticket
+
+
+async def send_one(
+    collection: Any,
+    scope: Scope,
+    ticket: Ticket,
+    filter: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """Sends a find_one by itself, under its ticket."""
+    cursor: Any
+    if scope.cache is None:
+        try:
+            cursor = AsyncSizedCursor(collection, filter, *args, **kwargs)
+            document = None
+            async for document in cursor.limit(-1):  # noqa: B007
+                break
+        except BaseException:
+            scope.fail_read(ticket, monotonic())
+            raise
+        scope.settle_read(
+            ticket, monotonic(), documents=int(document is not None), size=cursor._qb_size
+        )
+        return document
+    try:
+        cursor = AsyncCursor(collection, filter, *args, **kwargs)
+    except BaseException:
+        deliver([(waiter, ALONE) for waiter in scope.fail_read(ticket, monotonic())])
+        raise
+    cursor._qb = reading = Reading(scope, "find_one")
+    reading.consume = True
+    reading.take(ticket)
+    async for document in cursor.limit(-1):
+        return document
+    return None
+
+
+def _start(collection: Any, find: JoinedFind | None) -> None:
+    """Sends a joined find in a task of its own, whose context is empty."""
+    if find is None:
+        return
+    coroutine = _send(collection, find)
+    try:
+        loop = asyncio.get_running_loop()
+        task = contextvars.Context().run(loop.create_task, coroutine)
+    except RuntimeError:
+        # The loop is being closed under its tasks: nobody waits any more.
+        coroutine.close()
+        return
+    _TASKS.add(task)
+    task.add_done_callback(_TASKS.discard)
+
+
+async def _send(collection: Any, find: JoinedFind) -> None:
+    points = find.points
+    CURRENT.set(find)  # type: ignore[arg-type]
+    try:
+        cursor = raw_find(_Driver, collection, find, collection.read_concern.level)
+        async for data in cursor:
+            give(points, find.arrived(data, monotonic()))
+        give(points, find.ended(monotonic()))
+    except BaseException as error:
+        give(points, failed(find, error))
+        if not isinstance(error, Exception):
+            raise
+    finally:
+        _start(collection, find.landed(monotonic()))
+
+
+def _arm(collection: Any, points: PointReads, gathering: Gathering) -> None:
+    """Has what gathers looked at again, should what it waits for take long."""
+    if gathering.timer is not None:
+        return
+    due_s = points.due_s(gathering)
+    if due_s is None:
+        return
+
+    def look() -> None:
+        gathering.timer = None
+        _start(collection, points.overdue(gathering, monotonic()))
+        _arm(collection, points, gathering)
+
+    gathering.timer = asyncio.get_running_loop().call_later(
+        max(due_s - monotonic(), 0.0), look, context=contextvars.Context()
+    )

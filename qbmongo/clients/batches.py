@@ -1,0 +1,212 @@
+"""A batch as the driver's own call, and its outcome as what each caller is to be given.
+
+Inserts travel as one unordered `insert_many`, everything else as one unordered, verbose
+`client.bulk_write`; both are the driver's, with its retries. Their results and exceptions are read
+as plain data (`reply_of`), judged by core.coalesce.settle, and made into the results and exceptions
+of single calls (`answers`). Neither BulkWriteError nor ClientBulkWriteException reaches a caller.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ClientBulkWriteException,
+    ConnectionFailure,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+    WriteError,
+    WTimeoutError,
+)
+from pymongo.operations import DeleteOne, ReplaceOne, UpdateOne
+from pymongo.results import DeleteResult, InsertOneResult, UpdateResult
+
+from ..records import Batch, BatchReply, JoinedWrite, Verdict
+from .listener import Wire
+from .own_errors import copy_of
+
+__all__ = [
+    "SEND_ALONE",
+    "Raised",
+    "answers",
+    "documents",
+    "models",
+    "plain_arguments",
+    "plain_result",
+    "reply_of",
+]
+
+# What says something of one operation, or of batches; not what all of a batch may be told.
+_NOT_OF_ALL = (BulkWriteError, ClientBulkWriteException, WriteError)
+# The driver's own rule for WTimeoutError.
+_TIMED_OUT = 50
+
+
+class _SendAlone:
+    """What a caller is given that must make its plain call."""
+
+
+SEND_ALONE = _SendAlone()
+
+
+class Raised(NamedTuple):
+    """What a caller is given that must raise."""
+
+    error: BaseException
+
+
+def documents(batch: Batch) -> list[Any]:
+    """The documents of a batch of inserts."""
+    return [own_document(slot.item) for slot in batch.slots]
+
+
+def own_document(write: JoinedWrite) -> Any:
+    """An inserted document as it is sent: a copy that nobody can change."""
+    sent = write.document
+    return RawBSONDocument(sent.raw) if sent.shown is None else sent.shown
+
+
+def models(batch: Batch, namespace: str) -> list[Any]:
+    """The requests of a batch of updates, replacements and deletes for `client.bulk_write`."""
+    return [_model(slot.item, namespace) for slot in batch.slots]
+
+
+def _model(write: JoinedWrite, namespace: str) -> Any:
+    # upsert=False is what the server takes when nothing is said; it is not sent then.
+    upsert = write.upsert or None
+    if write.kind == "update_one":
+        return UpdateOne(
+            write.filter,
+            write.document,
+            upsert,
+            array_filters=write.array_filters,
+            namespace=namespace,
+        )
+    if write.kind == "replace_one":
+        return ReplaceOne(write.filter, write.document, upsert, namespace=namespace)
+    return DeleteOne(write.filter, namespace=namespace)
+
+
+def reply_of(result: Any, error: BaseException | None, wire: Wire) -> BatchReply:
+    """The outcome of a batch's driver call as plain data.
+
+    result: what it returned, if it did. error: what it raised. wire: what was seen of its commands.
+    """
+    if error is None:
+        if hasattr(result, "inserted_ids"):
+            return BatchReply(None, {}, sent=wire.started)
+        return _read(result.bulk_api_result, None, wire)
+    if isinstance(error, BulkWriteError):
+        details: Mapping[str, Any] = error.details
+        errors = {item["index"]: item for item in details["writeErrors"]}
+        return BatchReply(None, errors, _concern(details), sent=wire.started)
+    if isinstance(error, ClientBulkWriteException):
+        return _read(error.details, error.error, wire)
+    if isinstance(error, ConnectionFailure):
+        return BatchReply({}, {}, None, "network", None, wire.started)
+    if isinstance(error, OperationFailure):
+        return BatchReply({}, {}, None, "command", error.code, wire.started)
+    return BatchReply({}, {}, None, "other", None, wire.started)
+
+
+def _read(details: Mapping[str, Any], error: Any, wire: Wire) -> BatchReply:
+    """A client bulk write's result, or the details of its exception."""
+    results: dict[int, Any] = {}
+    for name in ("updateResults", "deleteResults"):
+        for place, result in details[name].items():
+            results[place] = result.raw_result
+    errors = {item["idx"]: item for item in details["writeErrors"]}
+    concern = _concern(details)
+    if error is not None:
+        failure: Any = "network" if isinstance(error, ConnectionFailure) else "command"
+        code = getattr(error, "code", None)
+        return BatchReply(results, errors, concern, failure, code, wire.started)
+    if concern is not None and not results and not errors and wire.reply is not None:
+        # After a retryable write concern error the driver does not read the results.
+        for item in wire.reply.get("cursor", {}).get("firstBatch", ()):
+            (results if item["ok"] else errors)[item["idx"]] = item
+    return BatchReply(results, errors, concern, sent=wire.started)
+
+
+def _concern(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    told = details["writeConcernErrors"]
+    return told[-1] if told else None
+
+
+def answers(batch: Batch, verdicts: list[Verdict], error: BaseException | None) -> list[Any]:
+    """What each caller is given: a result, Raised, or SEND_ALONE.
+
+    error: what the driver's call raised, or None. Every exception is its caller's own object.
+    """
+    whole = error
+    if isinstance(error, ClientBulkWriteException):
+        told = error.error
+        whole = told if isinstance(told, BaseException) else None
+    return [
+        _answer(slot.item, verdict, whole)
+        for slot, verdict in zip(batch.slots, verdicts, strict=True)
+    ]
+
+
+def _answer(write: JoinedWrite, verdict: Verdict, whole: BaseException | None) -> Any:
+    kind, document = verdict.kind, verdict.document
+    if kind == "done":
+        if write.kind == "insert_one":
+            return InsertOneResult(write.document["_id"], True)
+        if write.kind == "delete_one":
+            return DeleteResult(document, True)  # type: ignore[arg-type]
+        return UpdateResult(document, True)
+    if kind == "alone":
+        return SEND_ALONE
+    if kind == "failed":
+        assert document is not None
+        return Raised(_write_error(copy.deepcopy(document)))
+    if kind == "concern":
+        assert document is not None
+        return Raised(_concern_error(copy.deepcopy(document)))
+    if not isinstance(whole, PyMongoError) or isinstance(whole, _NOT_OF_ALL):
+        return Raised(AutoReconnect("the server did not tell the outcome of this operation"))
+    return Raised(copy_of(whole))
+
+
+def _write_error(details: Mapping[str, Any]) -> WriteError:
+    code, message = details.get("code"), details.get("errmsg", "")
+    if code == 11000:
+        return DuplicateKeyError(message, code, details)
+    return WriteError(message, code, details)
+
+
+def _concern_error(details: Mapping[str, Any]) -> WriteConcernError:
+    code, message = details.get("code"), details.get("errmsg", "")
+    info = details.get("errInfo") or {}
+    if code == _TIMED_OUT or info.get("wtimeout"):
+        return WTimeoutError(message, code, details)
+    return WriteConcernError(message, code, details)
+
+
+def plain_arguments(write: JoinedWrite) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of the plain call of a gathered write, private as they are."""
+    kind = write.kind
+    if kind == "insert_one":
+        return (own_document(write),), {}
+    if kind == "delete_one":
+        return (write.filter,), {}
+    options: dict[str, Any] = {"upsert": write.upsert}
+    if write.array_filters is not None:
+        options["array_filters"] = write.array_filters
+    return (write.filter, write.document), options
+
+
+def plain_result(write: JoinedWrite, result: Any) -> Any:
+    """The result of that call as the program's own call gives it."""
+    if write.kind == "insert_one":
+        # Of a raw document the driver tells no `_id`.
+        return InsertOneResult(write.document["_id"], result.acknowledged)
+    return result

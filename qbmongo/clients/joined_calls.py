@@ -1,0 +1,184 @@
+"""Which calls may travel with others, and what they look like then.
+
+`joinable` reads a method's arguments: what is anything but plain goes straight to the driver, which
+also says what is wrong with it. `encoded` makes the bytes that will be sent, so that a later change
+by the caller changes nothing, and a document that cannot be encoded concerns its own caller only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.objectid import ObjectId
+from bson.regex import Regex
+
+from ..core.snapshots import SCALARS, private
+from ..records import JoinedWrite, WriteKind
+from .frozen_writes import Sent
+
+__all__ = ["GROUPS", "JOINED_KINDS", "encoded", "joinable"]
+
+GROUPS: dict[str, Any] = {
+    "insert_one": "insert",
+    "update_one": "update",
+    "replace_one": "update",
+    "delete_one": "update",
+}
+"""Methods whose calls may travel together -> the kind of command that carries them."""
+
+JOINED_KINDS = frozenset(GROUPS)
+
+# What a method's positional arguments are, as far as they may be given by position.
+_POSITIONAL: dict[str, tuple[str, ...]] = {
+    "insert_one": ("document",),
+    "update_one": ("filter", "update", "upsert"),
+    "replace_one": ("filter", "replacement", "upsert"),
+    "delete_one": ("filter",),
+}
+_DOCUMENT = {"insert_one": "document", "update_one": "update", "replace_one": "replacement"}
+# Options that send a call straight to the driver unless they are None.
+_OPTIONS: dict[str, frozenset[str]] = {
+    "insert_one": frozenset({"bypass_document_validation", "session", "comment"}),
+    "update_one": frozenset(
+        {"bypass_document_validation", "collation", "hint", "session", "let", "sort", "comment"}
+    ),
+    "replace_one": frozenset(
+        {"bypass_document_validation", "collation", "hint", "session", "let", "sort", "comment"}
+    ),
+    "delete_one": frozenset({"collation", "hint", "session", "let", "comment"}),
+}
+
+_EQUALITIES = SCALARS - {Regex, re.Pattern}
+
+
+def joinable(
+    kind: WriteKind,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    indexed: Collection[str],
+) -> JoinedWrite | str:
+    """A call as it would travel with others, not encoded yet; or why it goes straight through.
+
+    indexed: fields beside `_id` that are the first one of an index.
+    """
+    names = _POSITIONAL[kind]
+    if len(args) > len(names):
+        return "option"
+    given = dict(zip(names, args))  # noqa: B905 - the rest may be named
+    array_filters = None
+    for name, value in kwargs.items():
+        if name in names:
+            if name in given:
+                return "arguments"
+            given[name] = value
+        elif name == "array_filters" and kind == "update_one":
+            array_filters = value
+        elif name not in _OPTIONS[kind]:
+            return "arguments"
+        elif value is not None:
+            return name
+    filter = document = None
+    if kind != "insert_one":
+        filter = given.get("filter")
+        reason = _unfit_filter(filter, indexed)
+        if reason is not None:
+            return reason
+    if kind != "delete_one":
+        document = given.get(_DOCUMENT[kind])
+        if not _is_fit_document(kind, document):
+            return "document"
+    upsert = given.get("upsert", False)
+    if upsert is not True and upsert is not False:
+        return "arguments"
+    if array_filters is not None and not _is_documents(array_filters):
+        return "arguments"
+    return JoinedWrite(kind, filter, document, upsert, array_filters)
+
+
+def _unfit_filter(filter: Any, indexed: Collection[str]) -> str | None:
+    """Why a filter does not surely find its document by an index; None if it does."""
+    if type(filter) is not dict:
+        return "filter"
+    found = False
+    for name, value in filter.items():
+        if type(name) is not str or name[:1] == "$":
+            return "filter"
+        if name == "_id":
+            found = found or type(value) in _EQUALITIES or _is_document(value)
+        elif not found and name in indexed:
+            found = type(value) in _EQUALITIES and value is not None
+    return None if found else "filter"
+
+
+def _is_document(value: Any) -> bool:
+    """Whether an `_id` is a document that is looked for, no operators."""
+    return type(value) is dict and not any(str(name)[:1] == "$" for name in value)
+
+
+def _is_fit_document(kind: WriteKind, document: Any) -> bool:
+    """Whether the driver would surely take a document, replacement or update."""
+    if kind == "update_one" and type(document) is list:
+        return bool(document) and _is_documents(document)
+    if type(document) is not dict:
+        return False
+    if kind == "insert_one":
+        return True
+    if not document:
+        return kind == "replace_one"
+    first = next(iter(document))
+    if type(first) is not str:
+        return False
+    return (first[:1] == "$") is (kind == "update_one")
+
+
+def _is_documents(value: Any) -> bool:
+    return type(value) is list and all(type(item) is dict for item in value)
+
+
+def encoded(write: JoinedWrite, codec: CodecOptions[Any], *, shown: bool) -> int | None:
+    """Puts private, encoded copies into a write.
+
+    An inserted document is given its `_id` as the driver does: the caller finds it there.
+
+    Args:
+        write: as `joinable` made it; changed in place.
+        codec: of the call's collection.
+        shown: whether the copies shall say what they hold without being decoded.
+
+    Returns:
+        Bytes of the copies; None: something has no encoding, which is for the driver to say.
+    """
+    try:
+        document = write.document
+        if write.kind == "insert_one":
+            if "_id" not in document:
+                document["_id"] = ObjectId()
+            write.document, size = _sent(document, codec, shown)
+            return size
+        filter, size = _sent(write.filter, codec, shown)
+        if document is not None:
+            document, more = _sent(document, codec, shown)
+            size += more
+        conditions = write.array_filters
+        if conditions is not None:
+            conditions, more = _sent(conditions, codec, shown=False)
+            size += more
+    except Exception:
+        return None  # the driver's own error follows
+    write.filter, write.document, write.array_filters = filter, document, conditions
+    return size
+
+
+def _sent(value: Any, codec: CodecOptions[Any], shown: bool) -> tuple[Any, int]:
+    """A document, or each of a list of documents, as it will be sent; and the bytes of that."""
+    if type(value) is list:
+        items = [_sent(item, codec, shown=False) for item in value]
+        return [item for item, _ in items], sum(size for _, size in items)
+    # Bytes and copy are of the same content, whatever another thread does to the caller's.
+    copy = private(value) if shown else None
+    raw = bson.encode(value if copy is None else copy, codec_options=codec)
+    return Sent(value, raw, copy), len(raw)

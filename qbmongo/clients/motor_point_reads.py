@@ -1,0 +1,174 @@
+"""find_one by a key in Motor: joined with others when many run at the same time.
+
+Everything is decided in the loop's thread; an executor thread sends, as for every call of Motor's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import time
+from collections.abc import Callable
+from typing import Any
+
+import bson
+import motor.frameworks.asyncio as executor
+from pymongo.cursor import Cursor as DriverCursor
+
+from ..core.engine import ALONE, Scope
+from ..core.point_reads import Direct, Gathering, JoinedFind, PointReads
+from ..records import ReadOp
+from .cursors import deliver, served_one
+from .motor_futures import copy_to, done, run, start
+from .point_reads import decoded, give
+from .sync_point_reads import fetch, send_one
+
+__all__ = ["find_point"]
+
+monotonic = time.monotonic
+
+
+class _Waiter:
+    """A Future of the program's that a joined find will resolve; told in the loop's thread."""
+
+    __slots__ = ("_context", "future", "resolve")
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+        self.resolve: Callable[[Any], None] = future.set_result
+        # What follows is the waiting call's own, not that of whoever brings the answer.
+        self._context = contextvars.copy_context()
+
+    def deliver(self, outcome: Any) -> bool:
+        """False if nobody waits any more."""
+        if self.future.done():
+            return False
+        self._context.run(self.resolve, outcome)
+        return True
+
+
+def find_point(
+    collection: Any, scope: Scope, op: ReadOp, args: Any, kwargs: Any, *, missed: bool
+) -> asyncio.Future[Any]:
+    """find_one by a key: from memory, from another's flight, by itself, or with others.
+
+    op: of `point_op`. args, kwargs: what find_one was given besides the filter. missed: a kept
+    answer to this very read has just been asked for.
+    """
+    started_s = monotonic()
+    delegate = collection.delegate
+    codec = delegate._codec_options
+    loop = collection.get_io_loop()
+    if not missed:
+        entry = scope.hit(op, codec, started_s)
+        if entry is not None:
+            try:
+                document = served_one(entry, codec)
+            except Exception as error:
+                scope.engine.fault("decode", error)
+            else:
+                scope.served(entry, started_s, monotonic())
+                return done(collection, document)
+
+    def begin() -> Any:
+        return scope.begin_read(op, codec, started_s, share=True)
+
+    def decode(data: bytes) -> tuple[Any, int] | None:
+        try:
+            return (bson.decode(data, codec), 1) if data else (None, 0)
+        except Exception as error:
+            scope.engine.fault("decode", error)
+            return None
+
+    def job(ticket: Any) -> Any:
+        return send_one(delegate, scope, ticket, op.filter, args, kwargs)
+
+    def plain(_: Any) -> Any:
+        return next(DriverCursor(delegate, op.filter, *args, **kwargs).limit(-1), None)
+
+    def send(ticket: Any) -> asyncio.Future[Any]:
+        points = scope.points
+        if points is None:  # switched off in between
+            return run(loop, job, ticket)
+        future: asyncio.Future[Any] = loop.create_future()
+        waiter = _Waiter(future)
+        place: Any = None
+        try:
+            place = points.begin(ticket, codec, waiter, monotonic())
+        except Exception as error:
+            scope.engine.fault("batch", error)
+        if place is None:
+            return run(loop, job, ticket)
+        if type(place) is Direct:
+            sent = run(loop, job, ticket)
+            sent.add_done_callback(
+                lambda _: _start(
+                    loop, delegate, points.landed(place.gathering, place.place, monotonic())
+                )
+            )
+            return sent
+
+        def resolve(outcome: Any) -> None:
+            if type(outcome) is bytes:
+                value = decoded(points, outcome, codec)
+                if value is not None:
+                    future.set_result(value[0])
+                else:
+                    copy_to(run(loop, plain, ticket), future)
+            elif outcome is ALONE:
+                copy_to(run(loop, job, ticket), future)
+            else:
+                future.set_exception(outcome)
+
+        def left(ended: asyncio.Future[Any]) -> None:
+            if ended.cancelled():
+                deliver(points.withdraw(place))
+
+        waiter.resolve = resolve
+        future.add_done_callback(left)
+        _arm(loop, delegate, points, place.gathering)
+        return future
+
+    return start(loop, scope, begin, decode, job, send)
+
+
+def _start(loop: Any, delegate: Any, find: JoinedFind | None) -> None:
+    """Has an executor thread send a joined find, in an empty context."""
+    if find is None:
+        return
+    points = find.points
+
+    def tell(told: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
+            loop.call_soon_threadsafe(give, points, told, context=contextvars.Context())
+
+    def ended(sent: asyncio.Future[Any]) -> None:
+        if not sent.cancelled():
+            sent.exception()  # everybody was told
+        # A job that was cancelled before its thread began has told nobody.
+        give(points, (find.alone("interrupted"), []))
+        _start(loop, delegate, find.landed(monotonic()))
+
+    sent: asyncio.Future[Any] = contextvars.Context().run(
+        executor.run_on_executor, loop, fetch, delegate, find, tell
+    )
+    sent.add_done_callback(ended)
+
+
+def _arm(loop: Any, delegate: Any, points: PointReads, gathering: Gathering) -> None:
+    """Has what gathers looked at again, should what it waits for take long."""
+    if gathering.timer is not None:
+        return
+    due_s = points.due_s(gathering)
+    if due_s is None:
+        return
+
+    def look() -> None:
+        gathering.timer = None
+        _start(loop, delegate, points.overdue(gathering, monotonic()))
+        _arm(loop, delegate, points, gathering)
+
+    gathering.timer = loop.call_later(
+        max(due_s - monotonic(), 0.0), look, context=contextvars.Context()
+    )

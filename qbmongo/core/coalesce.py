@@ -1,0 +1,240 @@
+"""Writes of one document that travel together: their lanes, and what each caller is given.
+
+`Coalescer` holds the lanes of one client; `settle` reads a command's outcome as one verdict per
+operation, equal to what its single call would have given. Where the server's answer cannot give
+that, the verdict is "alone" (surely not applied: the plain call is made) or "unknown".
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ..records import Batch, BatchReply, Sending, Verdict, WriteKind
+from .index_names import IndexNames
+from .lanes import Lane, LaneCounts, LaneLimits
+
+__all__ = ["REFUSALS", "SAME_FORM", "UNSUPPORTED", "Coalescer", "Group", "settle"]
+
+Group = Literal["insert", "update"]
+"""insert: one unordered insert command; update: one bulkWrite of updates, replacements, deletes."""
+
+UNSUPPORTED = frozenset({59, 115})
+"""CommandNotFound, CommandNotSupported: the server cannot bulkWrite (yet)."""
+
+REFUSALS = UNSUPPORTED | {2, 9, 13, 20, 73, 166}
+"""Refusals of a whole command that precede its execution: BadValue, FailedToParse, Unauthorized,
+IllegalOperation, InvalidNamespace, CommandNotSupportedOnView besides.
+
+Source: https://github.com/mongodb/mongo, src/mongo/base/error_codes.yml
+"""
+
+SAME_FORM = frozenset({121, 11000})
+"""Write errors (DocumentValidationFailure, DuplicateKey) that are the same, field by field, in a
+batch and alone. With any other code the operation was not applied either, and what the single call
+would have said is found out by making it: some are errors of the whole command there, and an update
+that moves a document to another shard succeeds only there."""
+
+_PROBE_S = 3600.0
+_MAX_LANES = 2000
+_ALONE = Verdict("alone")
+_UNKNOWN = Verdict("unknown")
+# What a result or error in a batch says of its place in it.
+_PLACE_FIELDS = frozenset({"ok", "idx", "index", "n", "nModified", "op"})
+
+
+class Coalescer:
+    """The lanes of one client's writes, and counters. Called under the client's lock.
+
+    refused: writes that went straight to the driver although the part is on, by reason.
+    alone: operations of batches that were sent as plain calls after all. unknown: operations whose
+    outcome nobody knows. off_reason: why nothing travels together any more, or None.
+    indexes: fields that are the first one of an index. version: changes when lanes were forgotten,
+    and must be asked for again.
+    """
+
+    def __init__(self, max_pending_bytes: int) -> None:
+        self.max_pending_bytes = max_pending_bytes
+        self.counts = LaneCounts()
+        self.refused: Counter[str] = Counter()
+        self.alone = 0
+        self.unknown = 0
+        self.indexes = IndexNames()
+        self.off_reason: str | None = None
+        self.version = 0
+        self._lanes: dict[tuple[str, Group], list[tuple[Any, Lane]]] = {}
+        self._number = 0
+        self._unsupported_until_s = -math.inf
+        self._flushes: list[tuple[set[Sending], Any]] = []
+
+    def lane(self, namespace: str, group: Group, variant: Any, limits: LaneLimits) -> Lane:
+        """The lane of writes of one kind to a namespace, sent with equal options.
+
+        variant: write concern and codec options; those that are equal share a lane.
+        """
+        lanes = self._lanes.setdefault((namespace, group), [])
+        for known, lane in lanes:
+            if known == variant:
+                lane.limits = limits
+                return lane
+        made = Lane(limits, self.counts)
+        lanes.append((variant, made))
+        self._number += 1
+        if self._number > _MAX_LANES:
+            self._forget_idle(made)
+        return made
+
+    def _forget_idle(self, but: Lane) -> None:
+        kept: dict[tuple[str, Group], list[tuple[Any, Lane]]] = {}
+        for key, lanes in self._lanes.items():
+            busy = [item for item in lanes if item[1] is but or not item[1].is_idle]
+            if busy:
+                kept[key] = busy
+        self._lanes = kept
+        self._number = sum(map(len, kept.values()))
+        self.version += 1
+
+    def lanes(self) -> list[Lane]:
+        """Every lane."""
+        return [lane for lanes in self._lanes.values() for _, lane in lanes]
+
+    def has_space(self, size: int) -> bool:
+        """Whether an operation of so many bytes may be held."""
+        return self.counts.held_bytes + size <= self.max_pending_bytes
+
+    # Whether the server can bulkWrite
+
+    def can_bulk_write(self, now_s: float) -> bool:
+        """Whether bulkWrite is worth trying: not within an hour of a refusal."""
+        return now_s >= self._unsupported_until_s
+
+    def bulk_write_answered(self, reply: BatchReply, now_s: float) -> None:
+        """A bulkWrite is over. The server may, at its present version or feature compatibility,
+        have no such command; or the driver knows that, and has sent nothing."""
+        if (reply.failure == "command" and reply.code in UNSUPPORTED) or (
+            reply.failure == "other" and reply.sent == 0
+        ):
+            self._unsupported_until_s = now_s + _PROBE_S
+
+    def primary_changed(self) -> None:
+        """Another primary may have another version."""
+        self._unsupported_until_s = -math.inf
+
+    # Landing and flushing
+
+    def landed(self, lane: Lane, sending: Sending, now_s: float) -> Batch | None:
+        """As Lane.landed; flushes that waited for this sending are nearer their end."""
+        if self._flushes:
+            self._landed_for_flushes(sending)
+        return lane.landed(sending, now_s)
+
+    def flush(self, now_s: float, waiter: Any) -> list[tuple[Lane, Batch]]:
+        """Batches to send now, of everything that gathers.
+
+        waiter: its `deliver(None)` is called when these and what was on the wire before have
+        landed; at once if there is nothing.
+        """
+        batches: list[tuple[Lane, Batch]] = []
+        waited_for: set[Sending] = set()
+        for lane in self.lanes():
+            batches += [(lane, batch) for batch in lane.take_all(now_s)]
+            waited_for.update(lane.sendings())
+        if waited_for:
+            self._flushes.append((waited_for, waiter))
+        else:
+            waiter.deliver(None)
+        return batches
+
+    def _landed_for_flushes(self, sending: Sending) -> None:
+        waiting = []
+        for waited_for, waiter in self._flushes:
+            waited_for.discard(sending)
+            if waited_for:
+                waiting.append((waited_for, waiter))
+            else:
+                waiter.deliver(None)
+        self._flushes = waiting
+
+    def count(self, verdicts: list[Verdict]) -> None:
+        """Counts what is unusual among a batch's verdicts."""
+        for verdict in verdicts:
+            if verdict.kind == "alone":
+                self.alone += 1
+            elif verdict.kind == "unknown":
+                self.unknown += 1
+
+    def after_fork(self) -> None:
+        """In the child: what other threads had under way is theirs, in the parent."""
+        self.counts = LaneCounts()
+        for lane in self.lanes():
+            lane.reset()
+            lane.counts = self.counts
+        self._flushes = []
+
+
+def settle(batch: Batch, reply: BatchReply) -> list[Verdict]:
+    """What each operation of a batch is to be given, in the order of its slots.
+
+    An operation whose error is told was surely not applied. One without a word is "unknown" if the
+    command may have been executed, and "alone" if it surely was not: it was never sent, or was
+    refused as a whole the only time it was sent.
+    """
+    results, errors = reply.results, reply.errors
+    rest = _UNKNOWN
+    if reply.failure is None:
+        if results is None:
+            rest = _of_insert(reply)
+    elif not results and not errors and _is_unexecuted(reply):
+        rest = _ALONE
+    verdicts = []
+    for place, slot in enumerate(batch.slots):
+        error = errors.get(place) if errors else None
+        if error is not None:
+            code = error.get("code")
+            verdicts.append(
+                Verdict("failed", _single_error(error)) if code in SAME_FORM else _ALONE
+            )
+            continue
+        result = results.get(place) if results else None
+        if result is None:
+            verdicts.append(rest)
+        elif reply.concern is not None:
+            verdicts.append(Verdict("concern", dict(reply.concern)))
+        else:
+            verdicts.append(Verdict("done", _single_result(slot.item.kind, result)))
+    return verdicts
+
+
+def _is_unexecuted(reply: BatchReply) -> bool:
+    if reply.sent == 0:
+        return reply.failure == "other"
+    return reply.failure == "command" and reply.sent == 1 and reply.code in REFUSALS
+
+
+def _of_insert(reply: BatchReply) -> Verdict:
+    if reply.concern is not None:
+        return Verdict("concern", dict(reply.concern))
+    return Verdict("done")
+
+
+def _single_result(kind: WriteKind, result: Mapping[str, Any]) -> dict[str, Any]:
+    """One operation's result in a bulkWrite as the reply of its single command."""
+    n = int(result.get("n", 0))
+    if kind == "delete_one":
+        return {"n": n, "ok": 1.0}
+    upserted = result.get("upserted")
+    single: dict[str, Any] = {"n": n}
+    if upserted is not None:
+        single["upserted"] = upserted["_id"]
+    single["nModified"] = int(result.get("nModified", 0))
+    single["ok"] = 1.0
+    single["updatedExisting"] = bool(n) and upserted is None
+    return single
+
+
+def _single_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    """One operation's error in a batch as the single command's write error."""
+    told = {name: value for name, value in error.items() if name not in _PLACE_FIELDS}
+    return {"index": 0, **told}

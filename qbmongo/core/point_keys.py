@@ -1,0 +1,199 @@
+"""Point reads: which filters ask for one document by a value that the answer shows again.
+
+Reads by different values of one field travel as one `$in` only where each answer can be given to
+whoever asked for it. So a value must be one that the server compares as `core.values.canonical`
+does, and a document must show the field as it is stored.
+
+Source: https://www.mongodb.com/docs/manual/reference/operator/query/in/
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import bson
+from bson.binary import Binary
+from bson.codec_options import CodecOptions
+from bson.datetime_ms import DatetimeMS
+from bson.decimal128 import Decimal128
+from bson.errors import BSONError
+from bson.int64 import Int64
+from bson.objectid import ObjectId
+from bson.timestamp import Timestamp
+
+from ..records import ReadOp
+from .frozen import EXACT_CODEC, Frozen, frozen
+from .values import canonical
+
+__all__ = ["MAX_KEY_BYTES", "PointKey", "form_at", "point_key", "shows"]
+
+MAX_KEY_BYTES = 1024
+
+_MISSING = object()
+_PLAIN = frozenset({bool, bytes, int, Binary, DatetimeMS, Int64, ObjectId, Timestamp})
+_STRINGLESS = _PLAIN | {float, Decimal128, type(None)}
+_OWN_FORM = frozenset({int, str, ObjectId})
+_SWITCHES = frozenset({bool, int, float, Int64})
+
+
+class PointKey:
+    """What one point read asks for.
+
+    form: the canonical form of the value; has_string: whether a string is in it, which a collation
+    may compare otherwise. value: the value to send. element: the encoded field, name and value: a
+    document that holds the same bytes holds the same value. projection: the one to send, or None;
+    shown: its encoding.
+    """
+
+    __slots__ = ("element", "form", "has_string", "path", "projection", "shown", "value")
+
+    def __init__(self, path: str, value: Any, element: bytes, *, has_string: bool) -> None:
+        self.path = path
+        self.value = value
+        # Most values are their own form; see core.values.
+        self.form: Hashable = value if type(value) in _OWN_FORM else canonical(value)
+        self.element = element
+        self.has_string = has_string
+        self.projection: Any = None
+        self.shown: bytes | None = None
+
+
+class _NotExact(Exception):
+    """A value whose equality is not that of its canonical form; args: why."""
+
+
+def point_key(
+    send: Frozen | ReadOp, codec: CodecOptions[Any], *, simple: bool | None
+) -> PointKey | str:
+    """What a read by one value asks for, or why it cannot be joined with others.
+
+    Args:
+        send: the private copy of a find_one whose filter has one field; or the operation itself,
+            to be copied here. No sort, skip or option but the read concern.
+        codec: the collection's codec options, by which the driver would encode the filter.
+        simple: strings compare by simple binary comparison; None if that is not known.
+
+    Returns:
+        The key, of private values; or a reason: "inexact" (a type that decoding would change),
+        "nan", "null", "array", "pattern", "operators", "type", "collation", "large", "projection",
+        "unencodable" (the driver says why).
+    """
+    try:
+        if type(send) is ReadOp:
+            send = frozen(send, codec)
+        assert type(send) is Frozen
+        filter = send.filter
+        if type(filter) is not dict:
+            return "inexact"
+        ((path, value),) = filter.items()
+        has_string = _has_string(value, top=True)
+        if has_string and simple is False:
+            return "collation"
+        # Without length and end: the one element.
+        element = bson.encode(filter, codec_options=EXACT_CODEC)[4:-1]
+        if len(element) > MAX_KEY_BYTES:
+            return "large"
+        key = PointKey(path, value, element, has_string=has_string)
+        projection = send.projection
+        if projection is not None:
+            if type(projection) is not dict or not shows(projection, path):
+                return "projection"
+            key.projection = projection
+            key.shown = bson.encode(projection, codec_options=EXACT_CODEC)
+        return key
+    except _NotExact as reason:
+        return str(reason)
+    except (BSONError, OverflowError, TypeError, ValueError):
+        return "unencodable"
+
+
+def _has_string(value: Any, *, top: bool) -> bool:
+    """Whether a string is in a value; raises _NotExact where equality means something else.
+
+    - NaN: refused in any depth, because drivers and servers had different minds about it.
+    - null also equals a missing field; an array also equals its elements and is equalled through
+      them; a pattern matches; a document that begins with an operator is a condition. All of them
+      at the top only: inside a document equality is literal. (Patterns and operators are refused
+      in any depth all the same.)
+
+    Source: https://www.mongodb.com/docs/manual/tutorial/query-for-null-fields/ and
+        https://www.mongodb.com/docs/manual/tutorial/query-arrays/
+    """
+    kind = type(value)
+    if kind is str:
+        return True
+    if kind in _PLAIN:
+        return False
+    if kind is float:
+        if math.isnan(value):
+            raise _NotExact("nan")
+        return False
+    if kind is Decimal128:
+        if value.to_decimal().is_nan():
+            raise _NotExact("nan")
+        return False
+    found = False
+    if kind is dict:
+        for name, item in value.items():
+            if name.startswith("$"):
+                raise _NotExact("operators")
+            found |= _has_string(item, top=False)
+        return found
+    if value is None:
+        if top:
+            raise _NotExact("null")
+        return False
+    if kind is list:
+        if top:
+            raise _NotExact("array")
+        for item in value:  # each of them is looked at
+            found |= _has_string(item, top=False)
+        return found
+    raise _NotExact("pattern" if kind.__name__ == "Regex" else "type")
+
+
+def shows(projection: Mapping[str, Any], path: str) -> bool:
+    """Whether documents under a projection show a field as it is stored.
+
+    Only projections that keep or leave out whole fields are judged; all others count as "no".
+
+    Source: https://www.mongodb.com/docs/manual/reference/method/db.collection.find/#projection
+    """
+    keeps: bool | None = None
+    for name, switch in projection.items():
+        if type(switch) not in _SWITCHES or switch != switch or "$" in name:
+            return False
+        if name.startswith(path + "."):
+            return False
+        if name != "_id":
+            if keeps is not None and keeps is not bool(switch):
+                return False  # a mixture: the server says why not
+            keeps = bool(switch)
+    if path == "_id":
+        return bool(projection.get("_id", True))
+    prefixes = path.split(".")
+    named = any(".".join(prefixes[: length + 1]) in projection for length in range(len(prefixes)))
+    if keeps is None:  # {_id: 0} shows all others, {_id: 1} none of them
+        return bool(projection) and not projection["_id"]
+    return named if keeps else not named
+
+
+def form_at(document: bytes, path: str) -> tuple[Hashable, bool] | None:
+    """The canonical form of a document's value at a path, and whether a string may be in it.
+
+    None where it cannot be told: nothing there, an array on the way or as the value, bytes that
+    are no UTF-8.
+    """
+    try:
+        value: Any = bson.decode(document, codec_options=EXACT_CODEC)
+        for name in path.split("."):
+            if type(value) is not dict:
+                return None
+            value = value.get(name, _MISSING)
+        if value is _MISSING or type(value) is list:
+            return None
+        return canonical(value), type(value) not in _STRINGLESS
+    except (BSONError, OverflowError, TypeError, ValueError):
+        return None

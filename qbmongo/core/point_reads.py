@@ -1,0 +1,324 @@
+"""The point reads of one namespace: direct while few are on the wire, joined when more.
+
+`begin` says whether a read goes to the driver at once (then `landed` follows) or waits. `landed`
+returns what is to be sent in the place of what is over: a `JoinedFind`, which is told what arrived,
+and says who is given what; in the end `landed` follows for it, too.
+
+Invariants:
+
+- A read joins a find before that is sent, never after. So it is answered by a sending that is
+  later than its beginning, and sees every write that was acknowledged before (contract 1).
+- A kept answer is compared with every effect since its sending, and spared by events up to the
+  operation time it was sent after. So when a joined find is about to be sent, its fills are stamped
+  anew, all under one lock, and it is sent after the operation time of that stamp.
+- Who waits for a flight holds no place on the wire: what leads the flight may be waiting for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+import bson
+
+from ..records import Batch
+from ..records import Sending as Place
+from .batching import BatchCounts, PointBatch, PointRead, documents_of
+from .lanes import Lane, LaneLimits
+from .point_keys import PointKey, point_key
+from .tickets import ALONE, Lead, Ticket
+
+if TYPE_CHECKING:
+    from ..settings import BatchSettings
+    from .engine import Engine
+
+__all__ = ["Direct", "JoinedFind", "PointReads"]
+
+# Far below what one command may hold, at MAX_KEY_BYTES for each value.
+MAX_BYTES = 4 * 1024 * 1024
+
+Outcomes = list[tuple[PointRead, Any]]
+Waiters = list[tuple[Any, Any]]
+
+
+# Lanes that are kept although nothing is in them.
+MAX_IDLE = 64
+
+
+class Gathering:
+    """Point reads of one kind: one key path, projection and codec, which can travel together.
+
+    codec is held so that its id stays its own. timer: for the client, which keeps what will ask for
+    `overdue`.
+    """
+
+    __slots__ = ("codec", "identity", "lane", "timer")
+
+    def __init__(self, identity: Hashable, codec: Any, lane: Lane) -> None:
+        self.identity = identity
+        self.codec = codec
+        self.lane = lane
+        self.timer: Any = None
+
+
+class Direct:
+    """A read that is on the wire by itself: `landed` must follow."""
+
+    __slots__ = ("gathering", "place")
+
+    def __init__(self, gathering: Gathering, place: Place) -> None:
+        self.gathering = gathering
+        self.place = place
+
+
+class PointReads:
+    """The point reads of one namespace with one read concern, through one client."""
+
+    def __init__(self, engine: Engine, namespace: str, counts: BatchCounts) -> None:
+        self._engine = engine
+        self._namespace = namespace
+        self._gatherings: dict[Hashable, Gathering] = {}
+        self._limits = LaneLimits(1, 2, MAX_BYTES)
+        self.counts = counts
+
+    def configure(self, settings: BatchSettings) -> None:
+        """Takes these settings, for the calls that begin from now on."""
+        self._limits = LaneLimits(
+            settings.max_in_flight,
+            settings.max_batch_ids,
+            MAX_BYTES,
+            settings.max_joined_ms / 1000,
+        )
+        for gathering in list(self._gatherings.values()):
+            gathering.lane.limits = self._limits
+
+    def is_key(self, path: str) -> bool:
+        """Whether at most one document of the collection has a value in this field.
+
+        Efficiency rests on it, correctness does not: see PointBatch.
+        """
+        if path == "_id":
+            return True
+        facts = self._engine.known_facts(self._namespace)
+        return facts is not None and (path,) in facts.unique
+
+    def begin(
+        self, ticket: Ticket, codec: Any, waiter: Any, now_s: float
+    ) -> Direct | PointRead | None:
+        """What to do with a point read that goes to the server.
+
+        Args:
+            ticket: of a find_one by one field, with no more than a projection.
+            codec: the collection's codec options.
+            waiter: whoever is to be told of a read that waits.
+
+        Returns:
+            Direct (send it now), a read that waits, or None: it cannot be joined; send it now,
+            uncounted.
+        """
+        engine = self._engine
+        op: Any = ticket.op
+        shown = None
+        if op.projection is not None:
+            try:
+                shown = bson.encode(op.projection, codec_options=codec)
+            except Exception:
+                self.counts.refused["unencodable"] += 1
+                return None
+        (path,) = op.filter
+        with engine.lock:
+            direct = self._enter((path, shown, id(codec)), codec, now_s)
+        if direct is not None:
+            return direct
+        facts = engine.known_facts(self._namespace)
+        if facts is not None and facts.refusal is not None:
+            self.counts.refused[facts.refusal] += 1
+            return None
+        simple = None if facts is None else facts.simple
+        key = point_key(ticket.send if type(ticket) is Lead else op, codec, simple=simple)
+        if type(key) is str:
+            self.counts.refused[key] += 1
+            return None
+        assert type(key) is PointKey
+        read = PointRead(ticket, key, simple=simple is True)
+        # Of the private copy: the caller's own dicts may be others by now.
+        identity = (key.path, key.shown, id(codec))
+        with engine.lock:
+            # There may be room by now; then nobody would come to send what waits.
+            direct = self._enter(identity, codec, now_s)
+            if direct is None:
+                gathering = read.gathering = self._gatherings[identity]
+                read.slot = gathering.lane.gather(read, len(key.element), waiter, now_s)
+                return read
+        return direct
+
+    def _enter(self, identity: Hashable, codec: Any, now_s: float) -> Direct | None:
+        gathering = self._gatherings.get(identity)
+        if gathering is None:
+            lane = Lane(self._limits, self.counts)
+            gathering = self._gatherings[identity] = Gathering(identity, codec, lane)
+        place = gathering.lane.enter(now_s)
+        return None if place is None else Direct(gathering, place)
+
+    def landed(self, gathering: Gathering, place: Place, now_s: float) -> JoinedFind | None:
+        """A direct call or a joined find is over. Returns what is to be sent now, if anything."""
+        with self._engine.lock:
+            batch = gathering.lane.landed(place, now_s)
+            if batch is not None:
+                return JoinedFind(self, gathering, batch)
+            if gathering.lane.is_idle and len(self._gatherings) > MAX_IDLE:
+                self._gatherings.pop(gathering.identity, None)
+        return None
+
+    def due_s(self, gathering: Gathering) -> float | None:
+        """When `overdue` is to be asked; None if nothing waits."""
+        with self._engine.lock:
+            return gathering.lane.due_s()
+
+    def overdue(self, gathering: Gathering, now_s: float) -> JoinedFind | None:
+        """What has waited for too long behind calls that take long, to be sent beside them."""
+        with self._engine.lock:
+            batch = gathering.lane.overdue(now_s)
+            return None if batch is None else JoinedFind(self, gathering, batch)
+
+    def withdraw(self, read: PointRead) -> Waiters:
+        """The caller gave up, and was given no outcome. Returns waiters of its flight, each with
+        what it is to be given. What is on the wire goes on: others may wait for it."""
+        with self._engine.lock:
+            if not read.gathering.lane.cancel(read.slot):
+                return []
+        return self.refused(read)
+
+    def refused(self, read: PointRead) -> Waiters:
+        """A read that was to make its own call has no caller any more. Returns as `withdraw`."""
+        ticket = read.ticket
+        heir = ticket.scope.cancel_read(ticket)
+        if heir is not None:
+            return [heir]
+        return [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, ticket.started_s)]
+
+    def after_fork(self) -> None:
+        """In the child of a fork: nothing is on the wire, and nobody waits."""
+        for gathering in self._gatherings.values():
+            gathering.lane.reset()
+        self._gatherings.clear()
+
+
+class JoinedFind:
+    """One batch on the wire. address: the server that answered, told by the command listener.
+
+    Every read is given exactly one outcome: a document's bytes (empty: there is no document), an
+    exception of its own to raise, or ALONE: make your own call, under the same ticket.
+    """
+
+    __slots__ = ("_batch", "_open", "address", "gathering", "place", "points", "reads", "seen")
+
+    def __init__(self, points: PointReads, gathering: Gathering, batch: Batch) -> None:
+        """Made under the client's lock, when the batch is about to be sent."""
+        self.points = points
+        self.gathering = gathering
+        self.place = batch.sending
+        self.reads: list[PointRead] = [slot.item for slot in batch.slots]
+        self._batch = PointBatch(self.reads)
+        self._open = set(self.reads)
+        self.address: Any = None
+        self.seen = 0
+        cache = points._engine.cache
+        if cache is not None:
+            for read in self.reads:
+                lead = read.ticket
+                if type(lead) is Lead:
+                    cache.stamp_again(lead.fill, lead.generation)
+                    lead.seen = lead.fill.seen
+                    self.seen = max(self.seen, lead.seen)
+
+    @property
+    def filter(self) -> dict[str, Any]:
+        """The filter to send."""
+        return self._batch.filter
+
+    @property
+    def projection(self) -> Any:
+        """The projection to send, or None."""
+        return self._batch.projection
+
+    @property
+    def batch_size(self) -> int:
+        """One more than there are ids: the server knows then that the first reply was the last."""
+        return len(self._batch.values) + 1
+
+    def landed(self, now_s: float) -> JoinedFind | None:
+        """This is over, whatever came of it. Returns what is to be sent now, if anything."""
+        return self.points.landed(self.gathering, self.place, now_s)
+
+    def arrived(self, data: bytes, now_s: float) -> tuple[Outcomes, Waiters]:
+        """A reply's documents came. Returns reads, and waiters of their flights, with outcomes."""
+        try:
+            settled = self._batch.arrived(documents_of(data))
+        except Exception as error:
+            self.points._engine.fault("batch", error)
+            return self.alone("fault"), []
+        return self._settled(settled, now_s)
+
+    def ended(self, now_s: float) -> tuple[Outcomes, Waiters]:
+        """The whole answer has come."""
+        try:
+            missing, doubtful = self._batch.ended()
+        except Exception as error:
+            self.points._engine.fault("batch", error)
+            return self.alone("fault"), []
+        outcomes, waiters = self._settled([(read, b"") for read in missing], now_s)
+        doubtful = [read for read in doubtful if read in self._open]
+        self._open.difference_update(doubtful)
+        self.points.counts.fallbacks["doubtful"] += len(doubtful)
+        outcomes += [(read, ALONE) for read in doubtful]
+        # Nobody waits for ever, whatever went wrong.
+        return outcomes + self.alone("fault"), waiters
+
+    def alone(self, reason: str) -> Outcomes:
+        """Whoever has no outcome makes its own call."""
+        reads = [read for read in self.reads if read in self._open]
+        self._open.clear()
+        if reads:
+            self.points.counts.fallbacks[reason] += len(reads)
+        return [(read, ALONE) for read in reads]
+
+    def failed(
+        self, now_s: float, own_error: Callable[[], BaseException]
+    ) -> tuple[Outcomes, Waiters]:
+        """The network failed, as it would have for each call: each caller raises its own error."""
+        outcomes: Outcomes = []
+        waiters: Waiters = []
+        reads = [read for read in self.reads if read in self._open]
+        self._open.clear()
+        for read in reads:
+            ticket = read.ticket
+            waiters += [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, now_s)]
+            outcomes.append((read, own_error()))
+        return outcomes, waiters
+
+    def _settled(
+        self, settled: list[tuple[PointRead, bytes]], now_s: float
+    ) -> tuple[Outcomes, Waiters]:
+        outcomes: Outcomes = []
+        waiters: Waiters = []
+        for read, document in settled:
+            if read not in self._open:
+                continue
+            self._open.remove(read)
+            ticket = read.ticket
+            ticket.address = self.address
+            outcomes.append((read, document))
+            ids = None
+            if read.key.path == "_id":
+                ids = (read.key.form,) if document else ()
+            waiters += ticket.scope.settle_read(
+                ticket,
+                now_s,
+                documents=1 if document else 0,
+                size=len(document),
+                data=document,
+                ids=ids,
+            )
+        self.points.counts.joined += len(outcomes)
+        return outcomes, waiters

@@ -1,0 +1,391 @@
+"""Joined writes whose callers are cancelled or never wait, flushes, closing, forks and exits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import InvalidOperation
+
+from qbmongo_tests.clients.callers import Callers
+from qbmongo_tests.clients.joined import Joining, outcome_of
+from qbmongo_tests.clients.sites import Site, resolved, settled
+from qbmongo_tests.waiting import wait_until
+
+IDS = range(6)
+
+
+@pytest.fixture
+def documents(plain_client: MongoClient[dict[str, Any]], database_name: str) -> Any:
+    """The collection "c" with a document for each of IDS, as the plain driver sees it."""
+    collection = plain_client[database_name].c
+    collection.insert_many([{"_id": identity, "n": 0} for identity in IDS])
+    return collection
+
+
+@pytest.fixture(params=["async", "motor"])
+def cancellable(
+    request: pytest.FixtureRequest, server_uri: str, database_name: str
+) -> Iterator[Site]:
+    """A site of a driver whose calls can be cancelled."""
+    place = Site(request.param, server_uri, database_name)
+    yield place
+    place.close()
+
+
+def increment(collection: Any, identity: int) -> Any:
+    return collection.update_one({"_id": identity}, {"$inc": {"n": 1}})
+
+
+def counters(documents: Any) -> list[int]:
+    return [document["n"] for document in documents.find({"_id": {"$in": list(IDS)}}).sort("_id")]
+
+
+async def gathered(joining: Joining) -> list[Any]:
+    """A task or Future for each of IDS; all gather."""
+    calls = [asyncio.ensure_future(increment(joining.collection, n)) for n in IDS]
+    await joining.pending(len(IDS))
+    return calls
+
+
+def test_who_cancels_before_dispatch_is_taken_out(cancellable: Site, documents: Any) -> None:
+    joining = Joining(cancellable)
+
+    async def work() -> None:
+        held = await joining.begun()
+        calls = await gathered(joining)
+        for identity in (0, 3):
+            calls[identity].cancel()
+        await asyncio.sleep(0)
+        held.release()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        await held.callers.results()
+        cancelled = [isinstance(outcome, asyncio.CancelledError) for outcome in outcomes]
+        assert cancelled == [True, False, False, True, False, False]
+
+    cancellable.run(work())
+    assert counters(documents) == [0, 1, 1, 0, 1, 1]
+    assert [len(command["ops"]) for command in joining.commands("bulkWrite")] == [4]
+
+
+def test_who_cancels_after_dispatch_only_stops_waiting(cancellable: Site, documents: Any) -> None:
+    joining = Joining(cancellable)
+
+    async def work() -> None:
+        held = await joining.begun()
+        gate = cancellable.proxy.hold_reply("bulkWrite")
+        calls = await gathered(joining)
+        held.release()
+        await gate.reached()
+        calls[0].cancel()
+        calls[3].cancel()
+        await asyncio.wait({calls[0], calls[3]})
+        assert not [call for call in calls[1:3] if call.done()]
+        gate.release()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        await held.callers.results()
+        assert [getattr(o, "modified_count", None) for o in outcomes] == [None, 1, 1, None, 1, 1]
+
+    cancellable.run(work())
+    assert counters(documents) == [1] * 6
+
+
+def test_everybody_cancelled_before_dispatch_sends_nothing(
+    cancellable: Site, documents: Any
+) -> None:
+    joining = Joining(cancellable)
+
+    async def work() -> None:
+        held = await joining.begun()
+        calls = await gathered(joining)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        held.release()
+        await held.callers.results()
+        await joining.client.qb.flush()
+        assert (await increment(joining.collection, 1)).modified_count == 1
+        stats = joining.stats
+        assert (stats.pending, stats.in_flight, stats.held_bytes) == (0, 0, 0)
+
+    cancellable.run(work())
+    assert counters(documents) == [0, 1, 0, 0, 0, 0]
+    assert "bulkWrite" not in joining.wire.counts
+
+
+def test_a_cancelled_lone_call_lets_the_others_go(cancellable: Site, documents: Any) -> None:
+    """Whoever they gather behind may be cancelled on the wire."""
+    joining = Joining(cancellable)
+
+    async def work() -> None:
+        gate = cancellable.proxy.hold_reply("delete")
+        lone = asyncio.ensure_future(joining.collection.delete_one({"_id": "nobody's"}))
+        await gate.reached()
+        calls = await gathered(joining)
+        lone.cancel()
+        await asyncio.wait({lone})
+        if cancellable.name == "motor":
+            # The thread goes on, and with it the command.
+            gate.release()
+        outcomes = await asyncio.gather(*calls)
+        assert [outcome.modified_count for outcome in outcomes] == [1] * 6
+        gate.release()
+
+    cancellable.run(work())
+    assert counters(documents) == [1] * 6
+
+
+def test_what_motor_is_not_awaited_for_is_sent(
+    server_uri: str, database_name: str, documents: Any
+) -> None:
+    site = Site("motor", server_uri, database_name)
+    try:
+        joining = Joining(site)
+
+        async def work() -> None:
+            held = await joining.begun()
+            for identity in IDS:
+                increment(joining.collection, identity)
+                joining.collection.insert_one({"_id": 100 + identity})
+            held.release()
+            await joining.client.qb.flush()
+
+        site.run(work())
+        assert counters(documents) == [1] * 6
+        assert documents.count_documents({"_id": {"$in": [100 + n for n in IDS]}}) == 6
+        assert joining.stats.batches == 2
+    finally:
+        site.close()
+
+
+def test_what_motor_is_not_awaited_for_is_sent_after_its_loop_has_ended(
+    server_uri: str, database_name: str, documents: Any
+) -> None:
+    site = Site("motor", server_uri, database_name)
+    try:
+        joining = Joining(site)
+        boxes: list[Any] = []
+
+        async def work() -> None:
+            boxes.append(await joining.begun())
+            for identity in IDS:
+                increment(joining.collection, identity)
+
+        site.run(work())
+        boxes[0].release()
+        assert wait_until(lambda: counters(documents) == [1] * 6)
+    finally:
+        site.close()
+
+
+def test_flush_sends_what_gathers_and_waits_for_all_of_it(site: Site, documents: Any) -> None:
+    joining = Joining(site)
+
+    async def work() -> None:
+        await resolved(joining.client.qb.flush())  # nothing to do
+        held = await joining.begun()
+        callers = Callers(site)
+        for identity in IDS:
+            callers.start(
+                lambda n=identity: outcome_of(lambda c: increment(c, n), joining.collection)  # type: ignore[misc]
+            )
+        await joining.pending(len(IDS))
+        flushing = Callers(site)
+        ended = threading.Event()
+
+        async def flush() -> None:
+            await resolved(joining.client.qb.flush())
+            ended.set()
+
+        flushing.start(flush)
+        # They are sent beside what is on the wire, which the flush waits for.
+        outcomes = await callers.results()
+        assert [outcome.modified_count for outcome in outcomes] == [1] * 6
+        assert not ended.is_set()
+        held.release()
+        await flushing.results()
+        await held.callers.results()
+        assert ended.is_set()
+
+    site.run(work())
+    assert counters(documents) == [1] * 6
+
+
+def test_closing_flushes(site: Site, documents: Any) -> None:
+    joining = Joining(site)
+
+    async def work() -> None:
+        held = await joining.begun()
+        callers = Callers(site)
+        for identity in IDS:
+            callers.start(
+                lambda n=identity: outcome_of(lambda c: increment(c, n), joining.collection)  # type: ignore[misc]
+            )
+        await joining.pending(len(IDS))
+        releaser = threading.Thread(
+            target=lambda: wait_until(lambda: joining.stats.pending == 0) and held.release()
+        )
+        releaser.start()
+        await settled(joining.client.close)
+        releaser.join()
+        outcomes = await callers.results()
+        assert [getattr(o, "modified_count", o) for o in outcomes] == [1] * 6
+        await held.callers.results()
+
+    site.run(work())
+    assert counters(documents) == [1] * 6
+
+
+def test_writes_of_a_closed_client_are_refused_as_by_the_driver(site: Site, documents: Any) -> None:
+    joining, plain = Joining(site), site.plain()
+
+    async def work() -> list[Any]:
+        outcomes = []
+        for client in (plain, joining.client):
+            await settled(client.close)
+            collection = client[site.database].c
+            outcomes.append(await outcome_of(lambda c: increment(c, 1), collection))
+        return outcomes
+
+    expected, given = site.run(work())
+    if isinstance(expected, Exception):
+        assert type(given) is type(expected) is InvalidOperation
+        assert str(given) == str(expected)
+    else:
+        assert given.modified_count == expected.modified_count  # Motor's threads connect again.
+
+
+_FORKING = """
+import os, sys, threading, warnings
+warnings.simplefilter("ignore")
+from pymongo import MongoClient
+from qbmongo import CoalesceSettings, OptimizedMongoClient, Settings
+from qbmongo_tests.faults import FaultProxy
+
+uri, database = sys.argv[1:]
+part = CoalesceSettings(max_in_flight=1, max_joined_ms=60_000)
+with FaultProxy(uri) as proxy:
+    client = OptimizedMongoClient(proxy.uri, qb=Settings(profile=None, cache=None, coalesce=part))
+    c = client[database].c
+    c.delete_one({"_id": "known"})
+    gate = proxy.hold("delete")
+    threads = [threading.Thread(target=c.delete_one, args=({"_id": "nobody's"},))]
+    threads[0].start()
+    gate.wait()
+    for identity in range(6):
+        update = {"$inc": {"n": 1}}
+        threads.append(threading.Thread(target=c.update_one, args=({"_id": identity}, update)))
+        threads[-1].start()
+    while client.qb.stats().coalesce.pending < 6:
+        threading.Event().wait(0.001)
+    child = os.fork()
+    if not child:
+        import faulthandler
+        faulthandler.dump_traceback_later(30, exit=True)
+        stats = client.qb.stats().coalesce
+        ok = (stats.pending, stats.in_flight, stats.held_bytes) == (0, 0, 0)
+        # What the parent's threads wait for is the parent's. The proxy's loop is not here.
+        with OptimizedMongoClient(uri, qb=Settings(coalesce=part)) as own:
+            ok = ok and own[database].c.update_one({"_id": 1}, {"$inc": {"n": 10}}).modified_count
+        os._exit(0 if ok else 3)
+    assert os.waitpid(child, 0)[1] == 0, "the child did not find what it should"
+    gate.release()
+    for thread in threads:
+        thread.join()
+    client.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_leaves_what_gathers_to_the_parent(
+    server_uri: str, database_name: str, documents: Any
+) -> None:
+    _run(_FORKING, server_uri, database_name)
+    assert counters(documents) == [1, 11, 1, 1, 1, 1]
+
+
+_EXITING = """
+import asyncio, sys
+{imports}
+
+async def main():
+    client = {client}
+    c = client[sys.argv[2]].c
+    await c.find_one({{"_id": 0}})
+    for number in range(300):
+        c.insert_one({{"_id": 1000 + number}})
+        c.update_one({{"_id": number % 6}}, {{"$inc": {{"n": 1}}}})
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("client", ["plain", "ours"])
+def test_at_the_interpreters_end_what_motor_was_not_awaited_for_is_sent(
+    server_uri: str, database_name: str, documents: Any, client: str
+) -> None:
+    """As by the driver, whose threads the interpreter waits for."""
+    imports, made = {
+        "plain": (
+            "from motor.motor_asyncio import AsyncIOMotorClient",
+            "AsyncIOMotorClient(sys.argv[1])",
+        ),
+        "ours": ("from qbmongo import OptimizedClient", "OptimizedClient(sys.argv[1])"),
+    }[client]
+    done = _run(_EXITING.format(imports=imports, client=made), server_uri, database_name)
+    assert documents.count_documents({"_id": {"$gte": 1000}}) == 300, done.stderr[-2000:]
+    assert sum(counters(documents)) == 300
+
+
+_ENDING = """
+import asyncio, sys
+from qbmongo import CoalesceSettings, OptimizedAsyncMongoClient, Settings
+from qbmongo_tests.faults import FaultProxy
+
+async def main(proxy):
+    part = CoalesceSettings(max_in_flight=1, max_joined_ms=60_000)
+    client = OptimizedAsyncMongoClient(proxy.uri, qb=Settings(cache=None, coalesce=part))
+    c = client[sys.argv[2]].c
+    gate = proxy.hold("delete")
+    tasks = [asyncio.ensure_future(c.delete_one({"_id": "nobody's"}))]
+    await gate.reached()
+    tasks += [asyncio.ensure_future(c.update_one({"_id": n}, {"$inc": {"n": 1}})) for n in range(6)]
+    while client.qb.stats().coalesce.pending < 6:
+        await asyncio.sleep(0.001)
+    main.tasks = tasks
+
+with FaultProxy(sys.argv[1]) as proxy:
+    asyncio.run(main(proxy))
+assert all(task.cancelled() for task in main.tasks)
+"""
+
+
+def test_tasks_that_the_loops_end_cancels_leave_nothing_behind(
+    server_uri: str, database_name: str, documents: Any
+) -> None:
+    """asyncio.run cancels who gathers, and whom they gather behind."""
+    done = _run(_ENDING, server_uri, database_name)
+    assert "destroyed" not in done.stderr, done.stderr
+    assert "never" not in done.stderr, done.stderr
+    assert counters(documents) == [0] * 6
+
+
+def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A program in an interpreter of its own, which must end well."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
