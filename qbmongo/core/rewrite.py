@@ -1,13 +1,15 @@
 """Reads written another way, with the same answer, that cost the server less.
 
 The rules are tried in their order, again and again until none fires. Which of them can fire at all
-depends on the names of the operators and stages alone and is remembered for each set of names, so
-that a read that no rule can touch costs one look at its names.
+depends on the names of the operators and stages alone and is remembered; so is the shape of a
+pipeline that none of its rules changed, if they decide by the shape alone. So a read that no rule
+touches costs one look at its names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import marshal
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,21 +26,45 @@ RULES: tuple[Rule, ...] = (*FILTER_RULES, *PIPELINE_RULES)
 _MAX_STEPS = 32
 _MAX_REMEMBERED = 1_000
 _MAX_DEPTH = 8
-_NO_NAMES: frozenset[str] = frozenset()
-_FILTERED = frozenset({"find", "find_one", "count_documents", "distinct"})
+_MAX_STAGES = 50
+
+# Where one of these is found nothing is rewritten: they see more than values of fields, or write.
+_LEFT_ALONE = frozenset(
+    {
+        "$changeStream",
+        "$function",
+        "$geoIntersects",
+        "$geoNear",
+        "$geoWithin",
+        "$merge",
+        "$near",
+        "$nearSphere",
+        "$out",
+        "$search",
+        "$searchMeta",
+        "$text",
+        "$vectorSearch",
+        "$where",
+    }
+)
+# Options that change neither which documents there are nor how a query may be planned.
+_OPTIONS = frozenset(
+    {"allowDiskUse", "batchSize", "collation", "comment", "cursor", "maxTimeMS", "readConcern"}
+)
 
 
 class Rewriter:
-    """The rules that are on, and which of them each set of names can be one for.
+    """The rules that are on, and what is remembered of reads that they cannot change.
 
     off: names of rules that are switched off.
     """
 
-    __slots__ = ("_known", "rules")
+    __slots__ = ("_known", "_unchanged", "rules")
 
     def __init__(self, off: Collection[str] = ()) -> None:
         self.rules = tuple(rule for rule in RULES if rule.name not in off)
-        self._known: dict[Any, tuple[Rule, ...]] = {}
+        self._known: dict[tuple[str, ...], _Candidates] = {}
+        self._unchanged: set[tuple[Any, ...]] = set()
 
     def rewrite(self, op: ReadOp, facts: Facts | None) -> tuple[ReadOp, tuple[Step, ...]]:
         """A read with the same answer and the steps to it; without steps the read itself.
@@ -47,8 +73,35 @@ class Rewriter:
             op: the read; never changed, the result may share parts with it.
             facts: what is known of its namespace, or None.
         """
-        rules = self._candidates(op)
-        if not rules:
+        pipeline = op.pipeline
+        if pipeline is None:
+            try:
+                found = _operators(op.filter, None, 0)
+            except TypeError:
+                return op, ()  # a name that is no string: the driver says so
+            if found is None:
+                return op, ()
+            candidates = self._candidates(tuple(sorted(found)))
+            shape = None
+        else:
+            if len(pipeline) > _MAX_STAGES:
+                return op, ()
+            try:
+                names = tuple([name for stage in pipeline for name in stage])
+                if pipeline and "$match" in pipeline[0]:
+                    found = _operators(pipeline[0]["$match"], None, 0)
+                    if found is not None:
+                        names = (*names, *sorted(found))
+                candidates = self._candidates(names)
+            except TypeError:
+                return op, ()
+            if not candidates.rules:
+                return op, ()
+            shape = _shape(names, pipeline) if candidates.by_shape else None
+            if shape in self._unchanged:
+                return op, ()
+        rules = candidates.rules
+        if not rules or (op.options is not None and not _OPTIONS.issuperset(op.options)):
             return op, ()
         steps: list[Step] = []
         while len(steps) < _MAX_STEPS:
@@ -60,33 +113,49 @@ class Rewriter:
                     break
             else:
                 break
+        if not steps and shape is not None:
+            if len(self._unchanged) >= _MAX_REMEMBERED:
+                self._unchanged.clear()
+            self._unchanged.add(shape)
         return op, tuple(steps)
 
-    def _candidates(self, op: ReadOp) -> tuple[Rule, ...]:
-        pipeline = op.pipeline
-        names: Any
-        if pipeline is None:
-            filter = op.filter
-            if type(filter) is not dict:
-                return ()
-            found = _operators(filter, None, 0)
-            if found is None:
-                return ()
-            names = frozenset(found)
-        else:
-            names = tuple([name for stage in pipeline for name in stage])
-            if pipeline and type(pipeline[0]) is dict and "$match" in pipeline[0]:
-                found = _operators(pipeline[0]["$match"], None, 0)
-                if found is not None:
-                    names = (*names, *sorted(found))
-        rules = self._known.get(names)
-        if rules is None:
+    def _candidates(self, names: tuple[str, ...]) -> _Candidates:
+        known = self._known.get(names)
+        if known is None:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            present = frozenset(names)
-            rules = tuple(rule for rule in self.rules if rule.may_fire(present))
-            self._known[names] = rules
-        return rules
+            known = self._known[names] = _Candidates(self.rules, frozenset(names))
+        return known
+
+
+class _Candidates:
+    """The rules that reads with certain operators and stages may be for.
+
+    by_shape: whether all of them decide by the shape alone.
+    """
+
+    __slots__ = ("by_shape", "rules")
+
+    def __init__(self, rules: tuple[Rule, ...], names: frozenset[str]) -> None:
+        self.rules: tuple[Rule, ...] = ()
+        if _LEFT_ALONE.isdisjoint(names):
+            self.rules = tuple(rule for rule in rules if rule.may_fire(names))
+        self.by_shape = all(rule.by_shape for rule in self.rules)
+
+
+def _shape(names: tuple[str, ...], pipeline: Sequence[Any]) -> tuple[Any, ...] | None:
+    """A pipeline without the values of its filters and windows; None where it holds more than
+    names, numbers and constants."""
+    try:
+        stages = [
+            stage
+            for stage in pipeline
+            if "$match" not in stage and "$skip" not in stage and "$limit" not in stage
+        ]
+        # Version 2 writes equal content as equal bytes.
+        return names, marshal.dumps(stages, 2)
+    except ValueError:
+        return None
 
 
 def _operators(filter: Any, found: set[str] | None, depth: int) -> set[str] | None:

@@ -6,13 +6,15 @@ and `$nor` too, because every document gives the same truth for both forms.
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Callable
 from typing import Any
 
-from bson.objectid import ObjectId
+from bson import Binary, DatetimeMS, Decimal128, Int64, ObjectId, Timestamp
 
 from ..records import ReadOp
+from .paths import FIELD_OPERATORS
 from .rewrite_rule import Rule
 from .trust import Facts
 
@@ -90,7 +92,7 @@ def _changed(filter: Any, change: Callable[[str, Condition], Any], depth: int) -
     for name, value in filter.items():
         new = None
         if type(value) is dict:
-            if name[:1] != "$":
+            if name[:1] != "$" and value and FIELD_OPERATORS.issuperset(value):
                 new = change(name, value)
         elif type(value) is list and name in _BRANCHES:
             branches = [_changed(branch, change, depth + 1) for branch in value]
@@ -124,6 +126,52 @@ def _without_duplicates(path: str, condition: Condition) -> Condition | None:
     return changed
 
 
+# Values that a missing field is neither equal to nor compared with.
+_VALUES = frozenset(
+    {
+        bool,
+        bytes,
+        float,
+        int,
+        str,
+        Binary,
+        DatetimeMS,
+        Decimal128,
+        Int64,
+        ObjectId,
+        Timestamp,
+        datetime.datetime,
+        uuid.UUID,
+    }
+)
+_COMPARISONS = frozenset({"$eq", "$gt", "$gte", "$lt", "$lte"})
+_OF_PRESENT = {"$elemMatch": dict, "$mod": list, "$regex": str, "$size": int}
+
+
+def _implies_presence(path: str, operator: str, argument: Any) -> bool:
+    """Whether only documents that have the field meet this condition on it."""
+    if operator in _COMPARISONS:
+        return type(argument) in _VALUES
+    if operator in ("$in", "$all"):
+        return (
+            type(argument) is list and len(argument) > 0 and _VALUES.issuperset(map(type, argument))
+        )
+    if operator == "$ne":
+        # Along a dotted path `{a: []}` has no a.b that could be null.
+        return argument is None and "." not in path
+    kind = _OF_PRESENT.get(operator)
+    return kind is not None and type(argument) is kind
+
+
+def _without_exists(path: str, condition: Condition) -> Condition | None:
+    if condition.get("$exists") is not True:
+        return None
+    for operator, argument in condition.items():
+        if operator != "$exists" and _implies_presence(path, operator, argument):
+            return {name: value for name, value in condition.items() if name != "$exists"}
+    return None
+
+
 FILTER_RULES: tuple[Rule, ...] = (
     Rule(
         name="in-duplicates",
@@ -133,6 +181,20 @@ FILTER_RULES: tuple[Rule, ...] = (
         gain="bytes on the wire, values the server parses and sorts",
         source="https://www.mongodb.com/docs/manual/reference/operator/query/in/",
         marks=(frozenset({"$in", "$nin"}),),
+        by_shape=False,
         apply=_on_conditions(_without_duplicates),
+    ),
+    Rule(
+        name="implied-exists",
+        family="filters",
+        what="$exists: true is left out beside a condition that no missing field meets",
+        condition="$eq, $gt, $gte, $lt, $lte, $in, $all with values that are not null; $regex,"
+        " $size, $mod, $elemMatch; $ne: null on a path without dots",
+        gain="an index can answer alone: $exists: true has every document fetched",
+        source="https://www.mongodb.com/docs/manual/reference/operator/query/exists/; the same"
+        " implications decide which partial indexes fit (expression_algo.cpp, isSubsetOf)",
+        marks=(frozenset({"$exists"}), _COMPARISONS | _OF_PRESENT.keys() | {"$in", "$all", "$ne"}),
+        by_shape=False,
+        apply=_on_conditions(_without_exists),
     ),
 )

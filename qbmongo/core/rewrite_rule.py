@@ -23,6 +23,7 @@ class Rule:
     server is spared. source: the manual page or server source it rests on.
     marks: names of operators and stages; the rule can only fire where of each set at least one
         occurs. Whether it may fire is decided once for each set of names.
+    by_shape: whether it fires does not depend on the values in filters and windows.
     apply: the read and the namespace's facts (None: not known) -> another read, or None where the
         rule does not fire. Never changes what it was given, shares parts with it. Whatever is not
         surely valid it leaves alone.
@@ -35,6 +36,7 @@ class Rule:
     gain: str
     source: str
     marks: tuple[frozenset[str], ...]
+    by_shape: bool
     apply: Callable[[ReadOp, Facts | None], ReadOp | None]
 
     def may_fire(self, names: frozenset[str]) -> bool:
