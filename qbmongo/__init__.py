@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .clients.pymongo_async import OptimizedAsyncMongoClient
     from .clients.pymongo_sync import OptimizedMongoClient
     from .errors import ProfileFileError, QbError, QbTimeoutError, SettingsError
-    from .settings import CacheSettings, ProfileSettings, Settings
+    from .settings import CacheSettings, ProfileSettings, RewriteSettings, Settings
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,7 @@ __all__ = [
     "ProfileSettings",
     "QbError",
     "QbTimeoutError",
+    "RewriteSettings",
     "Settings",
     "SettingsError",
     "__version__",
@@ -47,6 +48,7 @@ _WHERE = {
     "SettingsError": ".errors",
     "CacheSettings": ".settings",
     "ProfileSettings": ".settings",
+    "RewriteSettings": ".settings",
     "Settings": ".settings",
 }
 

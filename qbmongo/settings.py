@@ -11,13 +11,24 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias
 
 from .errors import SettingsError
 
-__all__ = ["CacheSettings", "ProfileSettings", "Settings"]
+__all__ = ["REWRITE_RULES", "CacheSettings", "ProfileSettings", "RewriteSettings", "Settings"]
 
-_Part = TypeVar("_Part", bound="ProfileSettings | CacheSettings")
+Part: TypeAlias = "ProfileSettings | CacheSettings | RewriteSettings"
+
+#: Names of the rules of rewriting, in their order (core/rewrite.py).
+REWRITE_RULES = (
+    "in-duplicates",
+    "implied-exists",
+    "join-before-count",
+    "sort-before-count",
+    "facet-common-match",
+    "sort-before-fields",
+    "page-before-unwind",
+)
 
 
 def _number(
@@ -119,9 +130,30 @@ class CacheSettings:
         _number("cache", "verify_fraction", self.verify_fraction, low=0, high=1)
 
 
-_PARTS: dict[str, type[ProfileSettings] | type[CacheSettings]] = {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteSettings:
+    """Reads sent in another form with the same answer.
+
+    off: names of rules that are not used (docs/rewrites.md).
+    """
+
+    off: tuple[str, ...] = ()
+
+    client_wide: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        off: Any = self.off
+        if not isinstance(off, tuple) or not all(name in REWRITE_RULES for name in off):
+            raise SettingsError(
+                f"rewrite.off is {off!r}; allowed is a tuple of names of rules,"
+                f" {', '.join(REWRITE_RULES)}"
+            )
+
+
+_PARTS: dict[str, Any] = {
     "profile": ProfileSettings,
     "cache": CacheSettings,
+    "rewrite": RewriteSettings,
 }
 
 
@@ -144,9 +176,8 @@ class Settings:
 
     profile: ProfileSettings | None = ProfileSettings()
     cache: CacheSettings | None = CacheSettings()
-    overrides: Mapping[str, Mapping[str, ProfileSettings | CacheSettings | None]] = (
-        dataclasses.field(default_factory=dict)
-    )
+    rewrite: RewriteSettings | None = RewriteSettings()
+    overrides: Mapping[str, Mapping[str, Part | None]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in _PARTS:
@@ -211,17 +242,18 @@ class Settings:
         if name == "default":
             return cls()
         if name == "off":
-            return cls(profile=None, cache=None)
+            return cls(profile=None, cache=None, rewrite=None)
         raise SettingsError(f"preset is {name!r}; allowed is one of 'default', 'off'")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Settings from QBMONGO_* variables.
 
-        QBMONGO_PRESET names the preset to start from; QBMONGO_CACHE=off and QBMONGO_PROFILE=off
-        switch parts off; QBMONGO_CACHE_MAX_BYTES, QBMONGO_PROFILE_SLOW_MS and so on set one field
-        ("none" for None). Raises SettingsError naming the variable; an unknown QBMONGO_* variable
-        of a part is an error too, so that a typing mistake is not silently without effect.
+        QBMONGO_PRESET names the preset to start from; QBMONGO_CACHE=off, QBMONGO_PROFILE=off and
+        QBMONGO_REWRITE=off switch parts off; QBMONGO_CACHE_MAX_BYTES, QBMONGO_PROFILE_SLOW_MS and
+        so on set one field ("none" for None, commas between names). Raises SettingsError naming
+        the variable; an unknown QBMONGO_* variable of a part is an error too, so that a typing
+        mistake is not silently without effect.
         """
         env = os.environ if environment is None else environment
         settings = cls.preset(env.get("QBMONGO_PRESET", "default"))
@@ -259,6 +291,8 @@ def _parsed(variable: str, text: str, kind: str) -> Any:
         if text.lower() in ("0", "false", "off", "no"):
             return False
         raise SettingsError(f"{variable} is {text!r}; allowed is true or false")
+    if kind.startswith("tuple"):
+        return tuple(name.strip() for name in text.split(",") if name.strip())
     if "None" in kind and text.lower() == "none":
         return None
     try:

@@ -112,8 +112,6 @@ def under_timeout(client_timeout: float | None) -> bool:
 
 def cursor_bypass(cursor: Any) -> str | None:
     """Why this cursor's read is not cached, or None."""
-    if cursor._session is not None:
-        return "session"
     if cursor._explain:
         return "explain"
     if cursor._query_flags or cursor._exhaust:
@@ -122,7 +120,7 @@ def cursor_bypass(cursor: Any) -> str | None:
         return "option"
     if "$query" in cursor._spec or "query" in cursor._spec:
         return "modifiers"
-    return None
+    return "session" if cursor._session is not None else None
 
 
 def cursor_op(cursor: Any, scope: Scope, kind: Any) -> ReadOp:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import QbError, QbTimeoutError
-from ..settings import CacheSettings, ProfileSettings, Settings
+from ..settings import Part, Settings
 from .parts import UNCACHED, Parts
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ class _Handle:
         """The settings in force for the client."""
         return self._parts.settings
 
-    def options(
-        self, namespace: str | None = None, **parts: ProfileSettings | CacheSettings | None
-    ) -> Settings:
+    def options(self, namespace: str | None = None, **parts: Part | None) -> Settings:
         """Reads, or changes, what holds for a database ("shop") or a collection ("shop.orders").
 
         namespace: None for the client's own settings, which can only be read. parts: records to

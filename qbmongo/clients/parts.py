@@ -65,7 +65,7 @@ class Parts:
         self.settings = _settings_for(given)
         if options.get("auto_encryption_opts") is not None:
             # Documents on the wire are not those the program sees.
-            self.settings = Settings(profile=self.settings.profile, cache=None)
+            self.settings = Settings(profile=self.settings.profile, cache=None, rewrite=None)
         self.engine = _engine_for(self.settings, threads=threads)
         self.client_options = {**dict(zip(_POSITIONAL, args, strict=False)), **options}
         self.watcher: Any = None
@@ -186,7 +186,7 @@ def _settings_for(given: Settings | None) -> Settings:
 
 
 def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
-    if settings.profile is None and settings.cache is None:
+    if settings.profile is None and settings.cache is None and settings.rewrite is None:
         return None
 
     profile = cache = None

@@ -110,7 +110,9 @@ async def read_value(collection: Any, read: ValueRead, session: Any, call: Any) 
             with programs_errors(read.codec):
                 answer = await call(target, ticket.send.filter)
             kept = read.kept(answer)
-        sent, data = (await call(collection), None) if kept is None else kept
+        sent, data = (
+            (await call(collection, *read.rewritten(ticket)), None) if kept is None else kept
+        )
     except BaseException as error:
         deliver(read.failed(ticket, error))
         raise
@@ -140,7 +142,7 @@ async def open_aggregation(
                 sent = await call(target, ticket.send.pipeline)
             cursor = aggregation.opened(sent, AsyncCommandCursor, collection, raw=True)
         if cursor is None:
-            sent = await call(collection)
+            sent = await call(collection, *aggregation.rewritten(ticket))
             cursor = aggregation.opened(sent, AsyncCommandCursor, collection, raw=False)
     except BaseException as error:
         deliver(reading.failed(error, monotonic() - started_s))
@@ -159,7 +161,8 @@ async def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -
     started_s = monotonic()
     op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
     ticket: Any = scope.begin_read(op, collection.codec_options, started_s)
-    cursor = AsyncSizedCursor(collection, filter)
+    sent = filter if ticket.sent is None else ticket.sent.filter
+    cursor = AsyncSizedCursor(collection, sent)
     try:
         document = None
         async for document in cursor.limit(-1):  # noqa: B007

@@ -106,7 +106,7 @@ def send_value(read: ValueRead, ticket: Any, collection: Any, call: Any) -> Any:
             with programs_errors(read.codec):
                 answer = call(target, ticket.send.filter)
             kept = read.kept(answer)
-        value, data = (call(collection), None) if kept is None else kept
+        value, data = (call(collection, *read.rewritten(ticket)), None) if kept is None else kept
     except BaseException as error:
         deliver(read.failed(ticket, error))
         raise
@@ -134,7 +134,7 @@ def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, cal
                 sent = call(target, ticket.send.pipeline)
             cursor = aggregation.opened(sent, CommandCursor, collection, raw=True)
         if cursor is None:
-            sent = call(collection)
+            sent = call(collection, *aggregation.rewritten(ticket))
             cursor = aggregation.opened(sent, CommandCursor, collection, raw=False)
     except BaseException as error:
         deliver(reading.failed(error, monotonic() - started_s))
@@ -153,7 +153,8 @@ def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -> Any:
     started_s = monotonic()
     op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
     ticket: Any = scope.begin_read(op, collection.codec_options, started_s)
-    cursor = SizedCursor(collection, filter)
+    sent = filter if ticket.sent is None else ticket.sent.filter
+    cursor = SizedCursor(collection, sent)
     try:
         document = None
         for document in cursor.limit(-1):  # noqa: B007

@@ -62,6 +62,7 @@ class Engine(StreamSink):
         self.misses = 0
         self.joins = 0
         self.bypassed: Counter[str] = Counter()
+        self.rewritten: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.dropped: deque[Any] = deque()
         self.want: Callable[[str], None] | None = None

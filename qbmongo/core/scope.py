@@ -17,9 +17,10 @@ from bson.errors import BSONError
 from ..records import ReadOp, WriteOp
 from .cache import Cache
 from .fills import give_up, ids_of
-from .frozen import EXACT_CODEC, frozen
+from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
 from .profile import Profile, SlowRules
+from .rewrite import Rewriter
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["Scope"]
+
+# Why a read is not cached -> it is sent as it was written.
+_AS_WRITTEN = frozenset({"cursor_type", "explain", "modifiers", "option"})
 
 slow_log = logging.getLogger("qbmongo.slow")
 
@@ -49,6 +53,7 @@ class Scope:
         "namespace",
         "options",
         "profile",
+        "rewriter",
         "rules",
         "trust",
         "ttl_s",
@@ -87,7 +92,9 @@ class Scope:
             if engine.cache is not None and cached is not None and self.variant is None
             else None
         )
-        self.active = self.profile is not None or self.cache is not None
+        rewrites = settings.rewrite
+        self.rewriter = None if rewrites is None else Rewriter(rewrites.off)
+        self.active = not (self.profile is None and self.cache is None and self.rewriter is None)
 
     # Reads
 
@@ -152,8 +159,55 @@ class Scope:
         """
         ticket = self._ticket(op, now_s)
         cache = self.cache
-        if cache is None:
-            return ticket
+        decision = (
+            ticket
+            if cache is None
+            else self._ask_cache(cache, ticket, op, codec, now_s, bypass=bypass, share=share)
+        )
+        if self.rewriter is not None and bypass not in _AS_WRITTEN:
+            self._rewrite(self.rewriter, decision)
+        return decision
+
+    def _rewrite(self, rewriter: Rewriter, decision: Ticket | Join) -> None:
+        """Has a read that is about to be sent sent in a form that costs the server less.
+
+        What it depends on stays what the program's own form does.
+        """
+        engine = self.engine
+        try:
+            if type(decision) is Lead:
+                send = decision.send
+                if send.filter is not send.op.filter:
+                    return  # only its bytes are exact
+                op, steps = rewriter.rewrite(send.op, None)
+                if not steps:
+                    return
+                decision.send = Frozen(send.op, op.filter, send.projection, op.pipeline)
+            elif type(decision) is Ticket:
+                sent, steps = rewriter.rewrite(decision.op, None)  # type: ignore[arg-type]
+                if not steps:
+                    return
+                decision.sent = sent
+            else:
+                return
+            for step in steps:
+                engine.rewritten[step.rule.name] += 1
+            if decision.stats is not None:
+                decision.stats.count_rewritten()
+        except Exception as error:
+            engine.fault("rewrite", error)
+
+    def _ask_cache(
+        self,
+        cache: Cache,
+        ticket: Ticket,
+        op: ReadOp,
+        codec: CodecOptions[Any],
+        now_s: float,
+        *,
+        bypass: str | None,
+        share: bool,
+    ) -> Ticket | Join:
         engine = self.engine
         try:
             if cache.off_reason is not None:
