@@ -10,7 +10,7 @@ from ..coherence.records import WatcherStats
 from ..core.engine import Engine
 from ..core.shape_forms import shape_text
 
-__all__ = ["CacheStats", "DatabaseTrust", "Stats", "stats_of"]
+__all__ = ["CacheStats", "DatabaseTrust", "RewriteStats", "Stats", "stats_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,14 @@ class CacheStats:
 
 
 @dataclass(frozen=True, slots=True)
+class RewriteStats:
+    """Rewritten reads of one client. calls: how many; rules: how often each rule fired."""
+
+    calls: int
+    rules: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Everything qbmongo counts for one client; None for a part that is off.
 
@@ -66,15 +74,19 @@ class Stats:
 
     cache: CacheStats | None
     faults: Mapping[str, int]
+    rewrite: RewriteStats | None = None
 
 
 def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
     """A snapshot of the counters."""
     if engine is None:
         return Stats(None, {})
+    rewrite = None
+    if engine.settings.rewrite is not None:
+        rewrite = RewriteStats(engine.rewritten_calls, dict(engine.rewritten))
     cache = engine.cache
     if cache is None:
-        return Stats(None, dict(engine.faults))
+        return Stats(None, dict(engine.faults), rewrite)
     # The profile has a lock of its own, and its quantiles take milliseconds.
     ratios = _hit_ratios(engine)
     with engine.lock:
@@ -104,6 +116,7 @@ def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
                 hit_ratio_by_shape=ratios,
             ),
             dict(engine.faults),
+            rewrite,
         )
 
 

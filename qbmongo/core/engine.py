@@ -63,6 +63,7 @@ class Engine(StreamSink):
         self.joins = 0
         self.bypassed: Counter[str] = Counter()
         self.rewritten: Counter[str] = Counter()
+        self.rewritten_calls = 0
         self.faults: Counter[str] = Counter()
         self.dropped: deque[Any] = deque()
         self.want: Callable[[str], None] | None = None

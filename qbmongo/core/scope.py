@@ -190,6 +190,7 @@ class Scope:
                 decision.sent = sent
             else:
                 return
+            engine.rewritten_calls += 1
             for step in steps:
                 engine.rewritten[step.rule.name] += 1
             if decision.stats is not None:
