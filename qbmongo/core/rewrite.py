@@ -103,6 +103,8 @@ class Rewriter:
         rules = candidates.rules
         if not rules or (op.options is not None and not _OPTIONS.issuperset(op.options)):
             return op, ()
+        if op.projection is not None and any(".$" in name for name in op.projection):
+            return op, ()  # it asks which element matched: that may depend on the form
         steps: list[Step] = []
         while len(steps) < _MAX_STEPS:
             for rule in rules:

@@ -148,7 +148,7 @@ _COMPARISONS = frozenset({"$eq", "$gt", "$gte", "$lt", "$lte"})
 _OF_PRESENT = {"$elemMatch": dict, "$mod": list, "$regex": str, "$size": int}
 
 
-def _implies_presence(path: str, operator: str, argument: Any) -> bool:
+def _implies_presence(operator: str, argument: Any) -> bool:
     """Whether only documents that have the field meet this condition on it."""
     if operator in _COMPARISONS:
         return type(argument) in _VALUES
@@ -156,9 +156,6 @@ def _implies_presence(path: str, operator: str, argument: Any) -> bool:
         return (
             type(argument) is list and len(argument) > 0 and _VALUES.issuperset(map(type, argument))
         )
-    if operator == "$ne":
-        # Along a dotted path `{a: []}` has no a.b that could be null.
-        return argument is None and "." not in path
     kind = _OF_PRESENT.get(operator)
     return kind is not None and type(argument) is kind
 
@@ -167,7 +164,7 @@ def _without_exists(path: str, condition: Condition) -> Condition | None:
     if condition.get("$exists") is not True:
         return None
     for operator, argument in condition.items():
-        if operator != "$exists" and _implies_presence(path, operator, argument):
+        if operator != "$exists" and _implies_presence(operator, argument):
             return {name: value for name, value in condition.items() if name != "$exists"}
     return None
 
@@ -189,11 +186,11 @@ FILTER_RULES: tuple[Rule, ...] = (
         family="filters",
         what="$exists: true is left out beside a condition that no missing field meets",
         condition="$eq, $gt, $gte, $lt, $lte, $in, $all with values that are not null; $regex,"
-        " $size, $mod, $elemMatch; $ne: null on a path without dots",
+        " $size, $mod, $elemMatch",
         gain="an index can answer alone: $exists: true has every document fetched",
         source="https://www.mongodb.com/docs/manual/reference/operator/query/exists/; the same"
         " implications decide which partial indexes fit (expression_algo.cpp, isSubsetOf)",
-        marks=(frozenset({"$exists"}), _COMPARISONS | _OF_PRESENT.keys() | {"$in", "$all", "$ne"}),
+        marks=(frozenset({"$exists"}), _COMPARISONS | _OF_PRESENT.keys() | {"$in", "$all"}),
         by_shape=False,
         apply=_on_conditions(_without_exists),
     ),
