@@ -23,6 +23,8 @@ _MAX_SORTED = 1_000
 _MAX_DEPTH = 20
 # Types whose values are encoded alike if they are equal, and can be sorted.
 _SORTED = (str, int, ObjectId)
+_NO_CHOICE: dict[str, Any] = {"$in": []}
+_NOTHING: dict[str, Any] = {"_id": _NO_CHOICE}
 
 
 def key_of(op: ReadOp, codec_options: CodecOptions[Any]) -> Hashable | None:
@@ -112,7 +114,20 @@ def _canonical_filter(filter: dict[str, Any], depth: int) -> dict[str, Any]:
                 for branch in value
             ]
         canonical[name] = value
-    return _unwrapped(canonical) if logical else canonical
+    if logical:
+        canonical = _unwrapped(canonical)
+    return _NOTHING if _NO_CHOICE in canonical.values() and _is_empty(canonical) else canonical
+
+
+def _is_empty(filter: dict[str, Any]) -> bool:
+    """Whether a filter is surely valid and met by no document: `$in` of nothing and equalities.
+
+    Proof: no value is equal to one of none, and a conjunction with what is never true never is.
+    """
+    return all(
+        name[:1] != "$" and (type(value) in _SORTED or value == _NO_CHOICE)
+        for name, value in filter.items()
+    )
 
 
 def _unwrapped(filter: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +144,7 @@ def _unwrapped(filter: dict[str, Any]) -> dict[str, Any]:
         if operator == "$or" and len(branches) > 1:
             inner = _as_in(branches)
             branches = [] if inner is None else [inner]
-        if not branches or not all(type(branch) is dict for branch in branches):
+        if len(branches) == 0 or any(type(branch) is not dict for branch in branches):
             continue
         parts = [{name: value for name, value in filter.items() if name != operator}, *branches]
         merged = {name: value for part in parts for name, value in part.items()}

@@ -170,6 +170,8 @@ def test_a_condition_of_one_is_that_condition() -> None:
         ({"b": 1, "$or": [{"a": "x"}, {"a": "y"}]}, {"b": 1, "a": {"$in": ["x", "y"]}}),
         ({"$and": [{"a": 1}, {"b": {"$gt": 2}}]}, {"a": 1, "b": {"$gt": 2}}),
         ({"$and": [{"$or": [{"$and": [{"a": 1}]}]}, {"b": 1}]}, {"a": 1, "b": 1}),
+        ({"a": {"$in": []}, "b": 1}, {"_id": {"$in": []}}),
+        ({"$and": [{"a": {"$in": []}}, {"b": "x"}]}, {"_id": {"$in": []}}),
         ({"$or": [{"a": {"$in": [2, 1]}}, {"b": 1}]}, {"$or": [{"a": {"$in": [1, 2]}}, {"b": 1}]}),
     ],
 )
@@ -194,6 +196,9 @@ def test_ways_to_write_one_filter_have_one_key(left: Any, right: Any) -> None:
         ({"$expr": {"$in": ["$b", "$a"]}}, {"$expr": {"$in": ["$a", "$b"]}}),
         ({"a": {"x": 1, "$in": [2, 1]}}, {"a": {"x": 1, "$in": [1, 2]}}),
         ({"a": {"$nin": [1]}}, {"a": {"$ne": 1}}),
+        # What is not surely valid may be an error, which is an answer too.
+        ({"a": {"$in": []}, "b": {"$gt": 1}}, {"_id": {"$in": []}}),
+        ({"a": {"$in": []}, "$where": "x"}, {"_id": {"$in": []}}),
     ],
 )
 def test_filters_that_may_differ_have_different_keys(left: Any, right: Any) -> None:
