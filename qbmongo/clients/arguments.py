@@ -6,7 +6,10 @@ is left to the driver, which is always called where anything is unusual.
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +31,7 @@ __all__ = [
     "CLIENT_BULK",
     "AfterClusterTime",
     "aggregate_op",
+    "caller_of_call",
     "changed",
     "count_op",
     "cursor_bypass",
@@ -238,6 +242,14 @@ _DRIVERS = frozenset(
     {"pymongo", "motor", "gridfs", "bson", "asyncio", "concurrent", "contextlib", "threading"}
 )
 _OURS = ("qbmongo.clients.", "qbmongo.core.")
+
+
+def caller_of_call() -> Any:
+    """The task that makes the present call, or the thread where there is none; compared with ==."""
+    if asyncio._get_running_loop() is None:
+        return threading.get_ident()
+    task = asyncio.current_task()
+    return None if task is None else weakref.ref(task)
 
 
 def place_of_call() -> str | None:

@@ -23,7 +23,7 @@ from ..core.engine import Engine
 from ..core.profile import Profile
 from ..core.store import Budget
 from ..settings import Settings
-from .arguments import place_of_call
+from .arguments import caller_of_call, place_of_call
 from .fairness import LoopTurn
 from .fork_lock import ForkSafeLock
 from .listener import EffectListener
@@ -213,7 +213,7 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
             unknown_s=settings.cache.unknown_s,
             budget=_BUDGET,
         )
-    return Engine(
+    engine = Engine(
         settings,
         lock=threading.Lock() if threads else nullcontext(),
         find_place=place_of_call,
@@ -221,6 +221,8 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
         cache=cache,
         mutable_ok=not threads,
     )
+    engine.find_caller = caller_of_call
+    return engine
 
 
 def _after_fork_in_child() -> None:

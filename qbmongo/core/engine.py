@@ -34,6 +34,7 @@ class Engine(StreamSink):
 
     lock: a threading.Lock, or a context manager that does nothing where one thread runs all.
     find_place: the place in the program that made the present call, as "file:line".
+    find_caller: the task, or the thread, that makes it: something to compare with ==.
     dropped: readings whose cursors were collected as garbage, to be settled by the next call.
     mutable_ok: whether what a started command's plain dicts hold is surely what was sent (nobody
         else can run between encoding and event).
@@ -52,6 +53,7 @@ class Engine(StreamSink):
         super().__init__(cache, lock)
         self.settings = settings
         self.find_place = find_place
+        self.find_caller: Callable[[], Any] = lambda: None
         self.profile = profile
         self.ledger = Ledger()
         self.mutable_ok = mutable_ok

@@ -273,7 +273,7 @@ class Scope:
             else:
                 stats = profile.write_stats(op, self.rules)  # type: ignore[arg-type]
             if stats.place_due:
-                stats.note_place(engine.find_place())
+                stats.note_place(engine.find_place(), engine.find_caller())
             return Ticket(self, op, now_s, stats)
         except Exception as error:
             engine.fault("profile", error)
