@@ -145,28 +145,30 @@ _VALUES = frozenset(
     }
 )
 _COMPARISONS = frozenset({"$eq", "$gt", "$gte", "$lt", "$lte"})
-_OF_PRESENT = {"$elemMatch": dict, "$mod": list, "$regex": str, "$size": int}
-
-
-def _implies_presence(operator: str, argument: Any) -> bool:
-    """Whether only documents that have the field meet this condition on it."""
-    if operator in _COMPARISONS:
-        return type(argument) in _VALUES
-    if operator in ("$in", "$all"):
-        return (
-            type(argument) is list and len(argument) > 0 and _VALUES.issuperset(map(type, argument))
-        )
-    kind = _OF_PRESENT.get(operator)
-    return kind is not None and type(argument) is kind
 
 
 def _without_exists(path: str, condition: Condition) -> Condition | None:
     if condition.get("$exists") is not True:
         return None
+    implied = False
     for operator, argument in condition.items():
-        if operator != "$exists" and _implies_presence(operator, argument):
-            return {name: value for name, value in condition.items() if name != "$exists"}
-    return None
+        if operator in _COMPARISONS:
+            if type(argument) not in _VALUES:
+                return None
+            implied = True
+        elif operator == "$in":
+            if type(argument) is not list or not _VALUES.issuperset(map(type, argument)):
+                return None
+            implied = True
+        elif operator == "$ne":
+            if type(argument) not in _VALUES:
+                return None
+        elif operator != "$exists":
+            # A server may look at an operator's argument only for documents that have the field.
+            return None
+    if not implied:
+        return None
+    return {name: value for name, value in condition.items() if name != "$exists"}
 
 
 FILTER_RULES: tuple[Rule, ...] = (
@@ -185,12 +187,12 @@ FILTER_RULES: tuple[Rule, ...] = (
         name="implied-exists",
         family="filters",
         what="$exists: true is left out beside a condition that no missing field meets",
-        condition="$eq, $gt, $gte, $lt, $lte, $in, $all with values that are not null; $regex,"
-        " $size, $mod, $elemMatch",
+        condition="$eq, $gt, $gte, $lt, $lte or $in with values that are not null, and nothing but $ne"
+        " beside them",
         gain="an index can answer alone: $exists: true has every document fetched",
         source="https://www.mongodb.com/docs/manual/reference/operator/query/exists/; the same"
         " implications decide which partial indexes fit (expression_algo.cpp, isSubsetOf)",
-        marks=(frozenset({"$exists"}), _COMPARISONS | _OF_PRESENT.keys() | {"$in", "$all"}),
+        marks=(frozenset({"$exists"}), _COMPARISONS | {"$in"}),
         by_shape=False,
         apply=_on_conditions(_without_exists),
     ),

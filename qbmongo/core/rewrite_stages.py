@@ -105,6 +105,8 @@ def sorted_fields(specification: Any) -> frozenset[str] | None:
     for path, direction in specification.items():
         if type(direction) is not int or direction not in (1, -1) or not is_path(path):
             return None
+        if any(map(str.isdigit, path.split("."))):
+            return None  # the server refuses documents where it is both a position and a name
     return frozenset([path.partition(".")[0] for path in specification])
 
 
