@@ -187,8 +187,8 @@ FILTER_RULES: tuple[Rule, ...] = (
         name="implied-exists",
         family="filters",
         what="$exists: true is left out beside a condition that no missing field meets",
-        condition="$eq, $gt, $gte, $lt, $lte or $in with values that are not null, and nothing but $ne"
-        " beside them",
+        condition="$eq, $gt, $gte, $lt, $lte or $in with values that are not null, and nothing but"
+        " $ne beside them",
         gain="an index can answer alone: $exists: true has every document fetched",
         source="https://www.mongodb.com/docs/manual/reference/operator/query/exists/; the same"
         " implications decide which partial indexes fit (expression_algo.cpp, isSubsetOf)",
