@@ -7,6 +7,7 @@ encode them, so that one entry serves every codec.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ _MAX_SORTED = 1_000
 _MAX_DEPTH = 20
 # Types whose values are encoded alike if they are equal, and can be sorted.
 _SORTED = (str, int, ObjectId)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*\Z")
 _NO_CHOICE: dict[str, Any] = {"$in": []}
 _NOTHING: dict[str, Any] = {"_id": _NO_CHOICE}
 
@@ -44,6 +46,8 @@ def key_of(op: ReadOp, codec_options: CodecOptions[Any]) -> Hashable | None:
                 if type(value) is dict or name[:1] == "$":
                     if op.projection is None or not _is_positional(op.projection):
                         filter = _canonical_filter(filter, 0)
+                        if filter is _NOTHING:
+                            _encode(op.filter, False, codec_options)  # what cannot be has no key
                     break
         encoded = _encode(filter, False, codec_options)
         if (
@@ -125,7 +129,7 @@ def _is_empty(filter: dict[str, Any]) -> bool:
     Proof: no value is equal to one of none, and a conjunction with what is never true never is.
     """
     return all(
-        name[:1] != "$" and (type(value) in _SORTED or value == _NO_CHOICE)
+        _NAME.match(name) and (type(value) in _SORTED or value == _NO_CHOICE)
         for name, value in filter.items()
     )
 

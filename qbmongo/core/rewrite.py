@@ -25,8 +25,10 @@ RULES: tuple[Rule, ...] = (*FILTER_RULES, *PIPELINE_RULES)
 
 _MAX_STEPS = 32
 _MAX_REMEMBERED = 1_000
+_MAX_SHAPES = 64
 _MAX_DEPTH = 8
 _MAX_STAGES = 50
+_VALUED = frozenset({"$limit", "$match", "$skip"})
 
 # Where one of these is found nothing is rewritten: they see more than values of fields, or write.
 _LEFT_ALONE = frozenset(
@@ -59,12 +61,11 @@ class Rewriter:
     off: names of rules that are switched off.
     """
 
-    __slots__ = ("_known", "_unchanged", "rules")
+    __slots__ = ("_known", "rules")
 
     def __init__(self, off: Collection[str] = ()) -> None:
         self.rules = tuple(rule for rule in RULES if rule.name not in off)
         self._known: dict[tuple[str, ...], _Candidates] = {}
-        self._unchanged: set[tuple[Any, ...]] = set()
 
     def rewrite(self, op: ReadOp, facts: Facts | None) -> tuple[ReadOp, tuple[Step, ...]]:
         """A read with the same answer and the steps to it; without steps the read itself.
@@ -87,8 +88,9 @@ class Rewriter:
             if len(pipeline) > _MAX_STAGES:
                 return op, ()
             try:
-                names = tuple([name for stage in pipeline for name in stage])
-                if pipeline and "$match" in pipeline[0]:
+                # A stage of several names, or of none, is refused by the server as it is.
+                names = tuple(map(next, map(iter, pipeline)))
+                if names and names[0] == "$match":
                     found = _operators(pipeline[0]["$match"], None, 0)
                     if found is not None:
                         names = (*names, *sorted(found))
@@ -98,7 +100,7 @@ class Rewriter:
             if not candidates.rules:
                 return op, ()
             shape = _shape(names, pipeline) if candidates.by_shape else None
-            if shape in self._unchanged:
+            if shape in candidates.unchanged:
                 return op, ()
         rules = candidates.rules
         if not rules or (op.options is not None and not _OPTIONS.issuperset(op.options)):
@@ -116,9 +118,9 @@ class Rewriter:
             else:
                 break
         if not steps and shape is not None:
-            if len(self._unchanged) >= _MAX_REMEMBERED:
-                self._unchanged.clear()
-            self._unchanged.add(shape)
+            if len(candidates.unchanged) >= _MAX_SHAPES:
+                candidates.unchanged.clear()
+            candidates.unchanged.add(shape)
         return op, tuple(steps)
 
     def _candidates(self, names: tuple[str, ...]) -> _Candidates:
@@ -133,29 +135,28 @@ class Rewriter:
 class _Candidates:
     """The rules that reads with certain operators and stages may be for.
 
-    by_shape: whether all of them decide by the shape alone.
+    by_shape: whether all of them decide by the shape alone. unchanged: shapes that none changed.
     """
 
-    __slots__ = ("by_shape", "rules")
+    __slots__ = ("by_shape", "rules", "unchanged")
 
     def __init__(self, rules: tuple[Rule, ...], names: frozenset[str]) -> None:
         self.rules: tuple[Rule, ...] = ()
         if _LEFT_ALONE.isdisjoint(names):
             self.rules = tuple(rule for rule in rules if rule.may_fire(names))
         self.by_shape = all(rule.by_shape for rule in self.rules)
+        self.unchanged: set[bytes] = set()
 
 
-def _shape(names: tuple[str, ...], pipeline: Sequence[Any]) -> tuple[Any, ...] | None:
-    """A pipeline without the values of its filters and windows; None where it holds more than
+def _shape(names: tuple[str, ...], pipeline: Sequence[Any]) -> bytes | None:
+    """A pipeline of these stages without its filters and windows; None where it holds more than
     names, numbers and constants."""
     try:
         stages = [
-            stage
-            for stage in pipeline
-            if "$match" not in stage and "$skip" not in stage and "$limit" not in stage
+            stage for name, stage in zip(names, pipeline, strict=False) if name not in _VALUED
         ]
         # Version 2 writes equal content as equal bytes.
-        return names, marshal.dumps(stages, 2)
+        return marshal.dumps(stages, 2)
     except ValueError:
         return None
 

@@ -114,12 +114,15 @@ def _without_duplicates(path: str, condition: Condition) -> Condition | None:
         values = condition.get(operator)
         if type(values) is not list or not 1 < len(values) <= _MAX_LISTED:
             continue
+        try:
+            if len(set(values)) == len(values):
+                continue
+        except TypeError:
+            continue  # documents, lists
         kinds = set(map(type, values))
         if len(kinds) != 1 or not kinds.issubset(_PLAIN):
             continue
         distinct = dict.fromkeys(values)
-        if len(distinct) == len(values):
-            continue
         if kinds == {str} and sum(map(len, values)) > _MAX_CHARACTERS:
             continue
         changed = {**(changed or condition), operator: list(distinct)}

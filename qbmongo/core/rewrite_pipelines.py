@@ -171,19 +171,26 @@ def _join_before_count(op: ReadOp, facts: Facts | None) -> ReadOp | None:
     while start and stage_of(pipeline[start - 1])[0] in ("$addFields", "$set", "$lookup"):
         start -= 1
     arrays: set[str] = set()
-    sources: dict[str, None] = {}
+    sources: dict[tuple[str, str], None] = {}
     for stage in pipeline[start:last]:
         name, specification = stage_of(stage)
         if adds_fields(name, specification, arrays) is None:
             return None
         if name == "$lookup":
-            sources[specification["from"]] = None
+            sources[specification["from"], specification["foreignField"]] = None
     if not sources:
         return None
-    # Who may not read the other collection is still refused.
+    # Who may not read the other collection is still refused. No document of it is looked at, which
+    # might be one that a view cannot compute.
     asked = [
-        {"$lookup": {"from": source, "pipeline": [{"$limit": 1}], "as": _JOINED}}
-        for source in sources
+        {
+            "$lookup": {
+                "from": source,
+                "pipeline": [{"$match": {field: {"$in": []}}}],
+                "as": _JOINED,
+            }
+        }
+        for source, field in sources
     ]
     return with_pipeline(op, [*pipeline[:start], pipeline[last], *asked, {"$unset": _JOINED}])
 

@@ -124,6 +124,9 @@ def test_values_are_those_that_the_codec_options_make() -> None:
     "op",
     [
         ReadOp("find", NS, {"a": object()}),
+        ReadOp("find", NS, {"a": {"$in": []}, "b": 2**80}),
+        ReadOp("find", NS, {"a": {"$in": []}, "b": "\ud800"}),
+        ReadOp("find", NS, {"a\0b": 1, "a": {"$in": []}}),
         ReadOp("find", NS, {5: 1}),  # type: ignore[dict-item]
         ReadOp("find", NS, {"a": 2**80}),
         ReadOp("find", NS, None),  # type: ignore[arg-type]
@@ -199,6 +202,8 @@ def test_ways_to_write_one_filter_have_one_key(left: Any, right: Any) -> None:
         # What is not surely valid may be an error, which is an answer too.
         ({"a": {"$in": []}, "b": {"$gt": 1}}, {"_id": {"$in": []}}),
         ({"a": {"$in": []}, "$where": "x"}, {"_id": {"$in": []}}),
+        ({"a": {"$in": []}, "b.$c": 1}, {"_id": {"$in": []}}),
+        ({"a": {"$in": []}, "": 1}, {"_id": {"$in": []}}),
     ],
 )
 def test_filters_that_may_differ_have_different_keys(left: Any, right: Any) -> None:
