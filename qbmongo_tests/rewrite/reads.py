@@ -237,6 +237,37 @@ class Reads(Generator):
             return Case(op, "total")
         return Case(self._op("find", filter, projection, options=options), "free")
 
+    def keyed(self) -> Case:
+        """A read whose filter may be written in several ways that have one key."""
+        path = self.random.choice(("a", "a", "b", "a.b", "_id"))
+        pool = (*self.random.choice(_ONE_TYPE)[:3], *_MIXED[:3], None, [1])
+        if self.chance(0.6):
+            pool = self.random.choice(_ONE_TYPE)[:3]
+        draw = self.random.random()
+        values = self.random.choices(pool, k=self.random.choice((0, 1, 1, 2, 3)))
+        filter: dict[str, Any] = {path: {"$in": values}}
+        if draw < 0.3:
+            filter = {path: self.random.choice(pool)}
+        elif draw < 0.45:
+            filter = {"$or": [{path: value} for value in values] or [{path: 1}]}
+        elif draw < 0.55:
+            filter = {"$or": [filter, {self.random.choice(PATHS): self.random.choice(pool)}]}
+        elif draw < 0.6:
+            filter = {path: {self.random.choice(("$nin", "$all", "$not")): values}}
+            if "$not" in filter[path]:
+                filter = {path: {"$not": {"$in": values}}}
+        elif draw < 0.65:
+            filter = {"$nor": [filter]}
+        if self.chance(0.35):
+            filter = {**filter, self.random.choice(("b", "c", "a.0")): self.random.choice(pool)}
+        if self.chance(0.1):
+            filter = {**self.condition(), **filter}
+        if self.chance(0.2):
+            return Case(self._op("count_documents", filter), "total")
+        sort = {"_id": 1} if self.chance(0.3) else None
+        limit = self.random.choice((0, 2)) if sort else 0
+        return Case(self._op("find", filter, None, sort, 0, limit), "total" if sort else "free")
+
     def _op(
         self,
         kind: ReadKind,
