@@ -11,6 +11,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from itertools import compress
 from typing import Any
 
 from ..records import ReadOp
@@ -99,7 +100,7 @@ class Rewriter:
                 return op, ()
             if not candidates.rules:
                 return op, ()
-            shape = _shape(names, pipeline) if candidates.by_shape else None
+            shape = candidates.shape_of(pipeline)
             if shape in candidates.unchanged:
                 return op, ()
         rules = candidates.rules
@@ -128,37 +129,37 @@ class Rewriter:
         if known is None:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            known = self._known[names] = _Candidates(self.rules, frozenset(names))
+            known = self._known[names] = _Candidates(self.rules, names)
         return known
 
 
 class _Candidates:
     """The rules that reads with certain operators and stages may be for.
 
-    by_shape: whether all of them decide by the shape alone. unchanged: shapes that none changed.
+    unchanged: shapes of pipelines that none changed.
     """
 
-    __slots__ = ("by_shape", "rules", "unchanged")
+    __slots__ = ("_by_shape", "_shaping", "rules", "unchanged")
 
-    def __init__(self, rules: tuple[Rule, ...], names: frozenset[str]) -> None:
+    def __init__(self, rules: tuple[Rule, ...], names: tuple[str, ...]) -> None:
         self.rules: tuple[Rule, ...] = ()
         if _LEFT_ALONE.isdisjoint(names):
-            self.rules = tuple(rule for rule in rules if rule.may_fire(names))
-        self.by_shape = all(rule.by_shape for rule in self.rules)
+            present = frozenset(names)
+            self.rules = tuple(rule for rule in rules if rule.may_fire(present))
         self.unchanged: set[bytes] = set()
+        self._by_shape = all(rule.by_shape for rule in self.rules)
+        self._shaping = tuple([name not in _VALUED for name in names])
 
-
-def _shape(names: tuple[str, ...], pipeline: Sequence[Any]) -> bytes | None:
-    """A pipeline of these stages without its filters and windows; None where it holds more than
-    names, numbers and constants."""
-    try:
-        stages = [
-            stage for name, stage in zip(names, pipeline, strict=False) if name not in _VALUED
-        ]
-        # Version 2 writes equal content as equal bytes.
-        return marshal.dumps(stages, 2)
-    except ValueError:
-        return None
+    def shape_of(self, pipeline: Sequence[Any]) -> bytes | None:
+        """A pipeline without its filters and windows; None where a rule looks at those too, or
+        where it holds more than names, numbers and constants."""
+        if not self._by_shape:
+            return None
+        try:
+            # Version 2 writes equal content as equal bytes.
+            return marshal.dumps(list(compress(pipeline, self._shaping)), 2)
+        except ValueError:
+            return None
 
 
 def _operators(filter: Any, found: set[str] | None, depth: int) -> set[str] | None:
