@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         CacheSettings,
         CoalesceSettings,
         ProfileSettings,
+        RewriteSettings,
         Settings,
     )
 
@@ -47,6 +48,7 @@ __all__ = [
     "ProfileSettings",
     "QbError",
     "QbTimeoutError",
+    "RewriteSettings",
     "ServerUnreadableError",
     "Settings",
     "SettingsError",
@@ -68,6 +70,7 @@ _WHERE = {
     "CacheSettings": ".settings",
     "CoalesceSettings": ".settings",
     "ProfileSettings": ".settings",
+    "RewriteSettings": ".settings",
     "Settings": ".settings",
 }
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .core.profile import ShapeProfile
+from .core.repeats import instead_of
 from .core.shape_forms import shape_details
 from .number_text import duration_text, moment_text
 from .profiles import ProfileSnapshot, merge
@@ -92,6 +93,11 @@ def _shape_cell(row: ShapeProfile) -> str:
     if row.places:
         more = f" and {len(row.places) - 1} more" if len(row.places) > 1 else ""
         lines.append(f"[dim]{escape(row.places[0][0])}{more}[/dim]")
+    if row.repeats:
+        lines.append(f"[yellow]again and again in one task[/yellow] at {escape(row.repeats[0][0])}")
+        instead = instead_of(row.shape)
+        if instead is not None:
+            lines.append(f"[yellow]instead:[/yellow] {escape(instead)}")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .core.profile import RANKS, Latency, Profile, Scale, ShapeProfile, SlowSample
+from .core.repeats import instead_of
 from .core.shape_forms import shape_id, shape_text
 from .errors import ProfileFileError
 from .profile_fields import Fields, check_shape
@@ -186,8 +187,10 @@ def _merge_rows(rows: list[ShapeProfile], scale: Scale) -> ShapeProfile:
     if len(rows) == 1:
         return rows[0]
     places: Counter[str] = Counter()
+    repeats: Counter[str] = Counter()
     for row in rows:
         places.update(dict(row.places))
+        repeats.update(dict(row.repeats))
     samples = sorted((s for row in rows for s in row.slow_samples), key=lambda s: s.at_s)
     return ShapeProfile(
         shape=rows[0].shape,
@@ -203,8 +206,13 @@ def _merge_rows(rows: list[ShapeProfile], scale: Scale) -> ShapeProfile:
         latency=_merge_latencies([row.latency for row in rows], scale),
         hits=_merge_latencies([row.hits for row in rows], scale),
         slow_samples=tuple(samples[-MAX_SAMPLES:]),
-        places=tuple(sorted(places.items(), key=lambda item: (-item[1], item[0]))[:MAX_PLACES]),
+        places=_most_frequent(places),
+        repeats=_most_frequent(repeats),
     )
+
+
+def _most_frequent(places: Counter[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(places.items(), key=lambda item: (-item[1], item[0]))[:MAX_PLACES])
 
 
 def _merge_latencies(latencies: list[Latency], scale: Scale) -> Latency:
@@ -250,6 +258,8 @@ def _row_as_dict(row: ShapeProfile) -> dict[str, Any]:
             for sample in row.slow_samples
         ],
         "places": [{"place": place, "sampled": count} for place, count in row.places],
+        "repeats": [{"place": place, "runs": count} for place, count in row.repeats],
+        "instead": instead_of(row.shape) if row.repeats else None,
     }
 
 
@@ -296,6 +306,11 @@ def _row_from_fields(fields: Fields) -> ShapeProfile:
         places=tuple(
             (place.text("place"), place.integer("sampled")) for place in fields.objects("places")
         ),
+        repeats=tuple(
+            (place.text("place"), place.integer("runs")) for place in fields.objects("repeats")
+        )
+        if "repeats" in fields
+        else (),
     )
 
 

@@ -16,13 +16,27 @@ from typing import Any, ClassVar, TypeAlias
 from .errors import SettingsError
 
 __all__ = [
+    "PARTS",
+    "REWRITE_RULES",
     "BatchSettings",
     "CacheSettings",
     "CoalesceSettings",
     "PartSettings",
     "ProfileSettings",
+    "RewriteSettings",
     "Settings",
 ]
+
+#: Names of the rules of rewriting, in their order (core/rewrite.py).
+REWRITE_RULES = (
+    "in-duplicates",
+    "implied-exists",
+    "join-before-count",
+    "sort-before-count",
+    "facet-common-match",
+    "sort-before-fields",
+    "page-before-unwind",
+)
 
 
 def _number(
@@ -183,25 +197,47 @@ class BatchSettings:
         _number("batch", "max_in_flight", self.max_in_flight, low=1, high=1000, whole=True)
         _number("batch", "max_batch_ids", self.max_batch_ids, low=2, high=100_000, whole=True)
         _number("batch", "max_joined_ms", self.max_joined_ms, low=1, high=60_000)
-        _number("batch", "max_joined_ms", self.max_joined_ms, low=1, high=60_000)
 
 
-PartSettings: TypeAlias = ProfileSettings | CacheSettings | CoalesceSettings | BatchSettings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteSettings:
+    """Reads sent in another form with the same answer.
 
-_PARTS: dict[str, type[PartSettings]] = {
+    off: names of rules that are not used (docs/rewrites.md).
+    """
+
+    off: tuple[str, ...] = ()
+
+    client_wide: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        off: Any = self.off
+        if not isinstance(off, tuple) or not all(name in REWRITE_RULES for name in off):
+            raise SettingsError(
+                f"rewrite.off is {off!r}; allowed is a tuple of names of rules,"
+                f" {', '.join(REWRITE_RULES)}"
+            )
+
+
+PartSettings: TypeAlias = (
+    ProfileSettings | CacheSettings | CoalesceSettings | BatchSettings | RewriteSettings
+)
+
+PARTS: dict[str, type[PartSettings]] = {
     "profile": ProfileSettings,
     "cache": CacheSettings,
     "coalesce": CoalesceSettings,
     "batch": BatchSettings,
+    "rewrite": RewriteSettings,
 }
 
 
 def _check_part(owner: str, name: str, value: Any) -> None:
-    if name not in _PARTS:
-        raise SettingsError(f"{owner}: no part is called {name!r}; parts are {', '.join(_PARTS)}")
-    if value is not None and not isinstance(value, _PARTS[name]):
+    if name not in PARTS:
+        raise SettingsError(f"{owner}: no part is called {name!r}; parts are {', '.join(PARTS)}")
+    if value is not None and not isinstance(value, PARTS[name]):
         raise SettingsError(
-            f"{owner}.{name} is {value!r}; allowed is {_PARTS[name].__name__}(...) or None (off)"
+            f"{owner}.{name} is {value!r}; allowed is {PARTS[name].__name__}(...) or None (off)"
         )
 
 
@@ -217,12 +253,13 @@ class Settings:
     cache: CacheSettings | None = CacheSettings()
     coalesce: CoalesceSettings | None = CoalesceSettings()
     batch: BatchSettings | None = BatchSettings()
+    rewrite: RewriteSettings | None = RewriteSettings()
     overrides: Mapping[str, Mapping[str, PartSettings | None]] = dataclasses.field(
         default_factory=dict
     )
 
     def __post_init__(self) -> None:
-        for name in _PARTS:
+        for name in PARTS:
             _check_part("Settings", name, getattr(self, name))
         if not isinstance(self.overrides, Mapping):
             raise SettingsError(
@@ -284,7 +321,7 @@ class Settings:
         if name == "default":
             return cls()
         if name == "off":
-            return cls(profile=None, cache=None, coalesce=None, batch=None)
+            return cls(profile=None, cache=None, coalesce=None, batch=None, rewrite=None)
         raise SettingsError(f"preset is {name!r}; allowed is one of 'default', 'off'")
 
     @classmethod
@@ -293,13 +330,14 @@ class Settings:
 
         QBMONGO_PRESET names the preset to start from; QBMONGO_CACHE=off, QBMONGO_COALESCE=off and
         so on switch parts off; QBMONGO_CACHE_MAX_BYTES, QBMONGO_PROFILE_SLOW_MS and so on set one
-        field ("none" for None). Raises SettingsError naming the variable; an unknown QBMONGO_*
-        variable of a part is an error too, so that a typing mistake is not silently without effect.
+        field ("none" for None, commas between names). Raises SettingsError naming the variable; an
+        unknown QBMONGO_* variable of a part is an error too, so that a typing mistake is not
+        silently without effect.
         """
         env = os.environ if environment is None else environment
         settings = cls.preset(env.get("QBMONGO_PRESET", "default"))
         parts: dict[str, Any] = {}
-        for name, record in _PARTS.items():
+        for name, record in PARTS.items():
             prefix = f"QBMONGO_{name.upper()}"
             switch = env.get(prefix, "").lower()
             if switch not in ("", "on", "off"):
@@ -332,6 +370,8 @@ def _parsed(variable: str, text: str, kind: str) -> Any:
         if text.lower() in ("0", "false", "off", "no"):
             return False
         raise SettingsError(f"{variable} is {text!r}; allowed is true or false")
+    if kind.startswith("tuple"):
+        return tuple(name.strip() for name in text.split(",") if name.strip())
     if "None" in kind and text.lower() == "none":
         return None
     try:

@@ -153,6 +153,7 @@ def rows(draw: st.DrawFn) -> ShapeProfile:
         hits=draw(latencies()),
         slow_samples=tuple(draw(st.lists(sample, max_size=3))),
         places=tuple(draw(st.lists(st.tuples(TEXTS, COUNTS), max_size=3))),
+        repeats=tuple(draw(st.lists(st.tuples(TEXTS, COUNTS), max_size=3))),
     )
 
 
@@ -275,7 +276,7 @@ def places_in(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, .
 
 
 # Computed from the rest of the file when it is written, and not read.
-DERIVED = {"id", "text"}
+DERIVED = {"id", "text", "instead"}
 
 
 def test_a_file_with_any_one_field_broken_is_refused_by_name(

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from qbmongo import CacheSettings, ProfileSettings, QbError, Settings, SettingsError
+from qbmongo import (
+    CacheSettings,
+    ProfileSettings,
+    QbError,
+    RewriteSettings,
+    Settings,
+    SettingsError,
+)
+from qbmongo.settings import REWRITE_RULES
 
+RULES = f"a tuple of names of rules, {', '.join(REWRITE_RULES)}"
 WRONG: list[tuple[type[Any], str, Any, str]] = [
     (ProfileSettings, "slow_ms", -1, "a number from 0 up"),
     (ProfileSettings, "slow_ms", "fast", "a number from 0 up"),
@@ -31,6 +40,10 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (CacheSettings, "max_events_per_s", 0, "a number from 1 up"),
     (CacheSettings, "hits_per_turn", 0, "a whole number from 1 to 100000"),
     (CacheSettings, "verify_fraction", 1.5, "a number from 0 to 1"),
+    (RewriteSettings, "off", ("in-duplicate",), RULES),
+    (RewriteSettings, "off", ["in-duplicates"], RULES),
+    (RewriteSettings, "off", "in-duplicates", RULES),
+    (RewriteSettings, "off", (5,), RULES),
 ]
 
 
@@ -46,7 +59,7 @@ def test_a_wrong_value_is_refused_with_field_value_and_what_is_allowed(
     assert isinstance(caught.value, QbError)
 
 
-@pytest.mark.parametrize("record", [ProfileSettings, CacheSettings, Settings])
+@pytest.mark.parametrize("record", [ProfileSettings, CacheSettings, RewriteSettings, Settings])
 def test_records_are_frozen_and_take_names_only(record: type[Any]) -> None:
     made = record()
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -57,7 +70,7 @@ def test_records_are_frozen_and_take_names_only(record: type[Any]) -> None:
 
 def test_every_field_is_checked() -> None:
     """A new field without a check would take anything."""
-    for record in (ProfileSettings, CacheSettings):
+    for record in (ProfileSettings, CacheSettings, RewriteSettings):
         for field in dataclasses.fields(record):
             with pytest.raises(SettingsError, match=rf"\.{field.name} is "):
                 record(**{field.name: object()})
@@ -77,6 +90,7 @@ def test_presets_are_known_by_name() -> None:
     off = Settings.preset("off")
     assert off.profile is None
     assert off.cache is None
+    assert off.rewrite is None
     with pytest.raises(SettingsError, match="preset is 'fast'; allowed is one of 'default', 'off'"):
         Settings.preset("fast")
 
@@ -182,6 +196,7 @@ def test_fields_come_from_their_variables() -> None:
 def test_parts_are_switched_by_their_own_variable() -> None:
     assert Settings.from_environment({"QBMONGO_CACHE": "off"}).cache is None
     assert Settings.from_environment({"QBMONGO_PROFILE": "OFF"}).profile is None
+    assert Settings.from_environment({"QBMONGO_REWRITE": "off"}).rewrite is None
     on = Settings.from_environment({"QBMONGO_PRESET": "off", "QBMONGO_CACHE": "on"})
     assert on.cache == CacheSettings()
     assert on.profile is None
@@ -205,6 +220,15 @@ WRONG_ENVIRONMENTS: list[tuple[dict[str, str], str]] = [
     ({"QBMONGO_CACHE_LEASE_S": "0"}, r"QBMONGO_CACHE_\*.*cache\.lease_s is 0\.0; allowed is"),
     ({"QBMONGO_PROFILE_KEEP_VALUES": "2"}, "QBMONGO_PROFILE_KEEP_VALUES is '2'; allowed is true"),
 ]
+
+
+def test_names_in_a_variable_are_separated_by_commas() -> None:
+    field = {"QBMONGO_REWRITE_OFF": "in-duplicates, sort-before-count,"}
+    off = ("in-duplicates", "sort-before-count")
+    assert Settings.from_environment(field).rewrite == RewriteSettings(off=off)
+    assert Settings.from_environment({"QBMONGO_REWRITE_OFF": ""}).rewrite == RewriteSettings()
+    with pytest.raises(SettingsError, match=r"QBMONGO_REWRITE_\*.*'sort'.*in-duplicates"):
+        Settings.from_environment({"QBMONGO_REWRITE_OFF": "sort"})
 
 
 @pytest.mark.parametrize(("environment", "message"), WRONG_ENVIRONMENTS)

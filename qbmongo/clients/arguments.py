@@ -6,7 +6,10 @@ is left to the driver, which is always called where anything is unusual.
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +31,7 @@ __all__ = [
     "CLIENT_BULK",
     "AfterClusterTime",
     "aggregate_op",
+    "caller_of_call",
     "changed",
     "count_op",
     "cursor_bypass",
@@ -112,8 +116,6 @@ def under_timeout(client_timeout: float | None) -> bool:
 
 def cursor_bypass(cursor: Any) -> str | None:
     """Why this cursor's read is not cached, or None."""
-    if cursor._session is not None:
-        return "session"
     if cursor._explain:
         return "explain"
     if cursor._query_flags or cursor._exhaust:
@@ -122,7 +124,7 @@ def cursor_bypass(cursor: Any) -> str | None:
         return "option"
     if "$query" in cursor._spec or "query" in cursor._spec:
         return "modifiers"
-    return None
+    return "session" if cursor._session is not None else None
 
 
 def cursor_op(cursor: Any, scope: Scope, kind: Any) -> ReadOp:
@@ -240,6 +242,14 @@ _DRIVERS = frozenset(
     {"pymongo", "motor", "gridfs", "bson", "asyncio", "concurrent", "contextlib", "threading"}
 )
 _OURS = ("qbmongo.clients.", "qbmongo.core.")
+
+
+def caller_of_call() -> Any:
+    """The task that makes the present call, or the thread where there is none; compared with ==."""
+    if asyncio._get_running_loop() is None:
+        return threading.get_ident()
+    task = asyncio.current_task()
+    return None if task is None else weakref.ref(task)
 
 
 def place_of_call() -> str | None:

@@ -79,8 +79,8 @@ class _ReadingCursor:
         token = kept = None
         if type(ticket) is Lead:
             token = CURRENT.set(ticket)
-            if self._id is None:
-                kept = reading.prepare(self, ticket)
+        if self._id is None and ticket is not None:
+            kept = reading.prepare(self, ticket)
         reading.busy = True
         started_s = monotonic()
         try:
@@ -92,8 +92,8 @@ class _ReadingCursor:
             reading.busy = False
             if token is not None:
                 CURRENT.reset(token)
-                if kept is not None:
-                    reading.restore(self, kept)
+            if kept is not None:
+                reading.restore(self, kept)
         waiters = reading.replied(self, monotonic() - started_s, count)
         if waiters:
             deliver(waiters)

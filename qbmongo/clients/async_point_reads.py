@@ -154,8 +154,9 @@ async def send_one(
     """Sends a find_one by itself, under its ticket."""
     cursor: Any
     if scope.cache is None:
+        sent = filter if ticket.sent is None else ticket.sent.filter
         try:
-            cursor = AsyncSizedCursor(collection, filter, *args, **kwargs)
+            cursor = AsyncSizedCursor(collection, sent, *args, **kwargs)
             document = None
             async for document in cursor.limit(-1):  # noqa: B007
                 break

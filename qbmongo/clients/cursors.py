@@ -125,8 +125,9 @@ class Reading:
         entry = bypass = None
         try:
             op = cursor_op(cursor, scope, self.kind)
-            if scope.cache is not None:
-                bypass = call_bypass(bound) or cursor_bypass(cursor)
+            if scope.cache is not None or scope.rewriter is not None:
+                # What kind of cursor it is tells more than whose it is.
+                bypass = cursor_bypass(cursor) or call_bypass(bound)
                 if bypass is None and not self.missed:
                     entry = scope.hit(op, cursor._codec_options, now_s)
         except Exception as error:
@@ -183,15 +184,20 @@ class Reading:
         cursor._killed = True
         return len(documents)
 
-    def prepare(self, cursor: Any, lead: Lead) -> tuple[Any, ...]:
-        """Puts what must be sent into the cursor; returns what `restore` puts back."""
+    def prepare(self, cursor: Any, ticket: Ticket) -> tuple[Any, ...] | None:
+        """Puts what must be sent into the cursor; returns what `restore` puts back, if anything."""
         kept = (cursor._spec, cursor._projection, cursor._read_concern)
+        if type(ticket) is not Lead:
+            if ticket.sent is None:
+                return None
+            cursor._spec = ticket.sent.filter
+            return kept
         try:
-            cursor._spec = lead.send.filter
+            cursor._spec = ticket.send.filter
             if cursor._projection:
-                cursor._projection = lead.send.projection
-            if lead.seen:
-                cursor._read_concern = read_concern_after(self.scope.concern, lead.seen)
+                cursor._projection = ticket.send.projection
+            if ticket.seen:
+                cursor._read_concern = read_concern_after(self.scope.concern, ticket.seen)
         except Exception as error:
             self.scope.engine.fault("prepare", error)
             self.restore(cursor, kept)

@@ -5,7 +5,7 @@ deployment without touching the program. The variable is read when a client clas
 from qbmongo. Databases, collections and cursors are the driver's own classes; the client accepts
 `qb=` and drops it unseen, and `client.qb` is there and does nothing: stats(), profile() and
 advise() are empty, options() says that every part is off, clear() clears nothing, caught_up() and
-flush() return at once.
+flush() return at once, explain_rewrite() says that rewriting is off.
 No other QBMONGO_* variable is looked at.
 """
 
@@ -22,6 +22,7 @@ from ..settings import Settings
 if TYPE_CHECKING:
     from ..advisor.report import Report
     from ..profiles import ProfileSnapshot
+    from .rewrite_explained import RewriteExplanation
     from .stats import Stats
 
 _OFF = Settings.preset("off")
@@ -53,6 +54,12 @@ class _Inert:
 
         now_s = time.time()
         return ProfileSnapshot((), None, now_s, now_s)
+
+    def explain_rewrite(self, collection: Any, query: Any, **options: Any) -> RewriteExplanation:
+        """Everything is sent as it was written."""
+        from .rewrite_explained import explain_rewrite
+
+        return explain_rewrite(_OFF, collection, query, options)
 
     def clear(self) -> None:
         """There is nothing to forget."""

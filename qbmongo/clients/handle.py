@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..advisor.report import Report
     from ..profiles import ProfileSnapshot
     from .advice import AdviceOptions
+    from .rewrite_explained import RewriteExplanation
     from .stats import Stats
 
 __all__ = ["AsyncHandle", "MotorHandle", "SyncHandle"]
@@ -71,6 +72,19 @@ class _Handle:
         if engine is None or engine.profile is None:
             raise QbError("the profile is off: Settings(profile=ProfileSettings()) turns it on")
         return ProfileSnapshot.take(engine.profile, time.monotonic(), time.time())
+
+    def explain_rewrite(self, collection: Any, query: Any, **options: Any) -> RewriteExplanation:
+        """How a query would be rewritten before it is sent: each step with rule, reason and source.
+
+        Nothing is sent. collection: a collection, or its name as "database.collection". query: a
+        filter, or a pipeline (a list). options: further fields of the command (hint, collation,
+        ...), under which a query may be left as it is.
+
+        Raises TypeError or ValueError for what is no query or no name.
+        """
+        from .rewrite_explained import explain_rewrite
+
+        return explain_rewrite(self._parts.settings, collection, query, options)
 
     def clear(self) -> None:
         """Forgets every kept answer of this client; answers under way are not kept either."""

@@ -23,8 +23,8 @@ from ..core.coalesce import Coalescer
 from ..core.engine import Engine
 from ..core.profile import Profile
 from ..core.store import Budget
-from ..settings import Settings
-from .arguments import place_of_call
+from ..settings import PARTS, Settings
+from .arguments import caller_of_call, place_of_call
 from .fairness import LoopTurn
 from .fork_lock import ForkSafeLock
 from .listener import TRANSACTIONS, EffectListener
@@ -74,7 +74,7 @@ class Parts:
         if options.get("auto_encryption_opts") is not None:
             # Documents on the wire are not those the program sees.
             self.settings = Settings(
-                profile=self.settings.profile, cache=None, coalesce=None, batch=None
+                profile=self.settings.profile, cache=None, coalesce=None, batch=None, rewrite=None
             )
         self.engine = _engine_for(self.settings, threads=threads)
         self.client_options = {**dict(zip(_POSITIONAL, args, strict=False)), **options}
@@ -215,7 +215,7 @@ def _settings_for(given: Settings | None) -> Settings:
 
 
 def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
-    if all(getattr(settings, part) is None for part in ("profile", "cache", "coalesce", "batch")):
+    if all(getattr(settings, part) is None for part in PARTS):
         return None
 
     profile = cache = None
@@ -242,7 +242,7 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
             unknown_s=settings.cache.unknown_s,
             budget=_BUDGET,
         )
-    return Engine(
+    engine = Engine(
         settings,
         lock=threading.Lock() if threads else nullcontext(),
         find_place=place_of_call,
@@ -253,6 +253,8 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
             None if settings.coalesce is None else Coalescer(settings.coalesce.max_pending_bytes)
         ),
     )
+    engine.find_caller = caller_of_call
+    return engine
 
 
 def _after_fork_in_child() -> None:

@@ -104,7 +104,9 @@ async def read_value(collection: Any, read: ValueRead, session: Any, call: Any) 
             with programs_errors(read.codec):
                 answer = await call(target, ticket.send.filter)
             kept = read.kept(answer)
-        sent, data = (await call(collection), None) if kept is None else kept
+        sent, data = (
+            (await call(collection, *read.rewritten(ticket)), None) if kept is None else kept
+        )
     except BaseException as error:
         deliver(read.failed(ticket, error))
         raise
@@ -134,7 +136,7 @@ async def open_aggregation(
                 sent = await call(target, ticket.send.pipeline)
             cursor = aggregation.opened(sent, AsyncCommandCursor, collection, raw=True)
         if cursor is None:
-            sent = await call(collection)
+            sent = await call(collection, *aggregation.rewritten(ticket))
             cursor = aggregation.opened(sent, AsyncCommandCursor, collection, raw=False)
     except BaseException as error:
         deliver(reading.failed(error, monotonic() - started_s))

@@ -100,7 +100,7 @@ def send_value(read: ValueRead, ticket: Any, collection: Any, call: Any) -> Any:
             with programs_errors(read.codec):
                 answer = call(target, ticket.send.filter)
             kept = read.kept(answer)
-        value, data = (call(collection), None) if kept is None else kept
+        value, data = (call(collection, *read.rewritten(ticket)), None) if kept is None else kept
     except BaseException as error:
         deliver(read.failed(ticket, error))
         raise
@@ -128,7 +128,7 @@ def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, cal
                 sent = call(target, ticket.send.pipeline)
             cursor = aggregation.opened(sent, CommandCursor, collection, raw=True)
         if cursor is None:
-            sent = call(collection)
+            sent = call(collection, *aggregation.rewritten(ticket))
             cursor = aggregation.opened(sent, CommandCursor, collection, raw=False)
     except BaseException as error:
         deliver(reading.failed(error, monotonic() - started_s))

@@ -10,7 +10,15 @@ from ..coherence.records import WatcherStats
 from ..core.engine import Engine
 from ..core.shape_forms import shape_text
 
-__all__ = ["BatchStats", "CacheStats", "CoalesceStats", "DatabaseTrust", "Stats", "stats_of"]
+__all__ = [
+    "BatchStats",
+    "CacheStats",
+    "CoalesceStats",
+    "DatabaseTrust",
+    "RewriteStats",
+    "Stats",
+    "stats_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,14 @@ class BatchStats:
 
 
 @dataclass(frozen=True, slots=True)
+class RewriteStats:
+    """Rewritten reads of one client. calls: how many; rules: how often each rule fired."""
+
+    calls: int
+    rules: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Everything qbmongo counts for one client; None for a part that is off.
 
@@ -126,17 +142,21 @@ class Stats:
     faults: Mapping[str, int]
     coalesce: CoalesceStats | None = None
     batch: BatchStats | None = None
+    rewrite: RewriteStats | None = None
 
 
 def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
     """A snapshot of the counters."""
     if engine is None:
         return Stats(None, {})
+    rewrite = None
+    if engine.settings.rewrite is not None:
+        rewrite = RewriteStats(engine.rewritten_calls, dict(engine.rewritten))
     cache = engine.cache
     coalesce = _coalesce_stats(engine)
     batch = _batch_stats(engine)
     if cache is None:
-        return Stats(None, dict(engine.faults), coalesce, batch)
+        return Stats(None, dict(engine.faults), coalesce, batch, rewrite)
     # The profile has a lock of its own, and its quantiles take milliseconds.
     ratios = _hit_ratios(engine)
     with engine.lock:
@@ -168,6 +188,7 @@ def stats_of(engine: Engine | None, watcher: Any, now_s: float) -> Stats:
             dict(engine.faults),
             coalesce,
             batch,
+            rewrite,
         )
 
 

@@ -178,8 +178,9 @@ def send_one(
     """Sends a find_one by itself, under its ticket."""
     cursor: Any
     if scope.cache is None:
+        sent = filter if ticket.sent is None else ticket.sent.filter
         try:
-            cursor = SizedCursor(collection, filter, *args, **kwargs)
+            cursor = SizedCursor(collection, sent, *args, **kwargs)
             document = next(cursor.limit(-1), None)
         except BaseException:
             scope.fail_read(ticket, monotonic())

@@ -136,6 +136,11 @@ class ValueRead:
         """Why this call is not cached, or None."""
         return "session" if session is not None else call_bypass(bound) or self._reason
 
+    @staticmethod
+    def rewritten(ticket: Ticket) -> tuple[Any, ...]:
+        """The filter to send in place of the program's own, if there is another."""
+        return () if ticket.sent is None else (ticket.sent.filter,)
+
     def target(self, driver_class: Any, collection: Any, ticket: Ticket) -> Any:
         """The plain collection object to send a Lead with; None for another ticket."""
         if type(ticket) is not Lead:
@@ -206,6 +211,11 @@ class Aggregation:
     def bypass(self, session: Any, bound: Any) -> str | None:
         """Why this call is not cached, or None."""
         return "session" if session is not None else call_bypass(bound) or self._reason
+
+    @staticmethod
+    def rewritten(ticket: Ticket) -> tuple[Any, ...]:
+        """The pipeline to send in place of the program's own, if there is another."""
+        return () if ticket.sent is None else (ticket.sent.pipeline,)
 
     def target(self, driver_class: Any, collection: Any, ticket: Ticket) -> Any:
         """The plain collection object to send a Lead with; None for another ticket."""

@@ -38,6 +38,7 @@ class Engine(StreamSink):
 
     lock: a threading.Lock, or a context manager that does nothing where one thread runs all.
     find_place: the place in the program that made the present call, as "file:line".
+    find_caller: the task, or the thread, that makes it: something to compare with ==.
     dropped: readings whose cursors were collected as garbage, to be settled by the next call.
     mutable_ok: whether what a started command's plain dicts hold is surely what was sent (nobody
         else can run between encoding and event).
@@ -57,6 +58,7 @@ class Engine(StreamSink):
         super().__init__(cache, lock)
         self.settings = settings
         self.find_place = find_place
+        self.find_caller: Callable[[], Any] = lambda: None
         self.profile = profile
         self.coalescer = coalescer
         self.ledger = Ledger()
@@ -68,6 +70,8 @@ class Engine(StreamSink):
         self.misses = 0
         self.joins = 0
         self.bypassed: Counter[str] = Counter()
+        self.rewritten: Counter[str] = Counter()
+        self.rewritten_calls = 0
         self.faults: Counter[str] = Counter()
         self.dropped: deque[Any] = deque()
         self.want: Callable[[str], None] | None = None

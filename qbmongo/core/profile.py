@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..records import ReadOp, WriteOp
+from .repeats import Run
 from .shape_forms import OTHER_FORM, Form, shape_form, shape_text
 from .shapes import ShapeKey, read_shape, write_shape
 from .slow_values import values_text
@@ -79,7 +80,7 @@ class ShapeProfile:
     shape: its JSON form (docs/profile.md). calls: calls that went to the server, errors among
     them; hits: calls answered without it, with their own latency. documents: returned by reads,
     changed by writes. first_seen_s, last_seen_s: wall clock. places: ("file:line", times sampled),
-    most frequent first.
+    most frequent first. repeats: ("file:line", sampled runs of calls by one task), likewise.
     """
 
     shape: Form
@@ -96,6 +97,7 @@ class ShapeProfile:
     hits: Latency
     slow_samples: tuple[SlowSample, ...] = ()
     places: tuple[tuple[str, int], ...] = ()
+    repeats: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,10 @@ class ShapeStats:
         "_place",
         "_places",
         "_profile",
+        "_repeats",
         "_rewritten",
         "_rules",
+        "_run",
         "_samples",
         "_slow_calls",
         "_slow_s",
@@ -183,6 +187,8 @@ class ShapeStats:
         self._first_s = self._last_s = self._next_line_s = 0.0
         self._place: str | None = None
         self._places: dict[str, int] | None = None
+        self._run: Run | None = None
+        self._repeats: dict[str, int] | None = None
         self._samples: list[SlowSample] | None = None
 
     @property
@@ -252,9 +258,10 @@ class ShapeStats:
         if len(buffer) >= _HIT_FULL:
             self._profile._fold(self)
 
-    def note_place(self, place: str | None) -> None:
-        """Note a calling place ("file:line"); asked for by `place_due`, which it takes back."""
-        self._profile._note_place(self, place)
+    def note_place(self, place: str | None, caller: Any = None) -> None:
+        """Note a calling place ("file:line"); asked for by `place_due`, which it takes back, though
+        not at once where caller (the task, compared with ==) is known: see core.repeats."""
+        self._profile._note_place(self, place, caller)
 
     def count_rewritten(self) -> None:
         """Count one call whose query was rewritten before it was sent."""
@@ -410,12 +417,28 @@ class Profile:
         with self._lock:
             stats._rewritten += 1
 
-    def _note_place(self, stats: ShapeStats, place: str | None) -> None:
+    def _note_place(self, stats: ShapeStats, place: str | None, caller: Any) -> None:
         with self._lock:
+            run = stats._run
+            if run is not None:
+                is_run = run.go_on(place, caller)
+                if is_run is None:
+                    return
+                if is_run:
+                    repeats = stats._repeats
+                    if repeats is None:
+                        repeats = stats._repeats = {}
+                    repeats[run.place] = repeats.get(run.place, 0) + 1
+                stats._run = None
+                stats.place_due = False
+                return
             stats.place_due = False
             stats._until_place = self._place_every
             if place is None:
                 return
+            if caller is not None:
+                stats._run = Run(place, caller)
+                stats.place_due = True
             places = stats._places
             if places is None:
                 places = stats._places = {}
@@ -481,7 +504,7 @@ class Profile:
             self._fold_locked(stats)
             durations, hits = stats._durations, stats._hits
             latency = durations.freeze(self._scale) if durations else _NOTHING
-            places = sorted((stats._places or {}).items(), key=lambda item: (-item[1], item[0]))
+            places = _by_count(stats._places)
             return ShapeProfile(
                 shape=stats.form,
                 calls=latency.count,
@@ -499,5 +522,10 @@ class Profile:
                     SlowSample(s.at_s + epoch_s, s.duration_s, s.documents, s.place, s.filter)
                     for s in stats._samples or ()
                 ),
-                places=tuple(places),
+                places=places,
+                repeats=_by_count(stats._repeats),
             )
+
+
+def _by_count(counts: Mapping[str, int] | None) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((counts or {}).items(), key=lambda item: (-item[1], item[0])))

@@ -19,11 +19,12 @@ from ..records import ReadOp, WriteOp
 from ..settings import CoalesceSettings
 from .cache import Cache
 from .fills import give_up, ids_of
-from .frozen import EXACT_CODEC, frozen
+from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
 from .lanes import LaneLimits
 from .point_reads import PointReads
 from .profile import Profile, SlowRules
+from .rewrite import Rewriter
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Scope"]
 
 _SYSTEM = frozenset({"admin", "config", "local"})
+# Why a read is not cached -> it is sent as it was written.
+_AS_WRITTEN = frozenset({"cursor_type", "explain", "modifiers", "option"})
 
 slow_log = logging.getLogger("qbmongo.slow")
 
@@ -70,6 +73,7 @@ class Scope:
         "options",
         "points",
         "profile",
+        "rewriter",
         "rules",
         "trust",
         "ttl_s",
@@ -117,11 +121,14 @@ class Scope:
             if settings.batch is not None and self.variant is None
             else None
         )
+        rewrites = settings.rewrite
+        self.rewriter = None if rewrites is None else Rewriter(rewrites.off)
         self.active = (
             self.profile is not None
             or self.cache is not None
             or self.coalesce is not None
             or self.points is not None
+            or self.rewriter is not None
         )
 
     # Reads
@@ -187,8 +194,56 @@ class Scope:
         """
         ticket = self._ticket(op, now_s)
         cache = self.cache
-        if cache is None:
-            return ticket
+        decision = (
+            ticket
+            if cache is None
+            else self._ask_cache(cache, ticket, op, codec, now_s, bypass=bypass, share=share)
+        )
+        if self.rewriter is not None and bypass not in _AS_WRITTEN:
+            self._rewrite(self.rewriter, decision)
+        return decision
+
+    def _rewrite(self, rewriter: Rewriter, decision: Ticket | Join) -> None:
+        """Has a read that is about to be sent sent in a form that costs the server less.
+
+        What it depends on stays what the program's own form does.
+        """
+        engine = self.engine
+        try:
+            if type(decision) is Lead:
+                send = decision.send
+                if send.filter is not send.op.filter:
+                    return  # only its bytes are exact
+                op, steps = rewriter.rewrite(send.op, None)
+                if not steps:
+                    return
+                decision.send = Frozen(send.op, op.filter, send.projection, op.pipeline)
+            elif type(decision) is Ticket:
+                sent, steps = rewriter.rewrite(decision.op, None)  # type: ignore[arg-type]
+                if not steps:
+                    return
+                decision.sent = sent
+            else:
+                return
+            engine.rewritten_calls += 1
+            for step in steps:
+                engine.rewritten[step.rule.name] += 1
+            if decision.stats is not None:
+                decision.stats.count_rewritten()
+        except Exception as error:
+            engine.fault("rewrite", error)
+
+    def _ask_cache(
+        self,
+        cache: Cache,
+        ticket: Ticket,
+        op: ReadOp,
+        codec: CodecOptions[Any],
+        now_s: float,
+        *,
+        bypass: str | None,
+        share: bool,
+    ) -> Ticket | Join:
         engine = self.engine
         try:
             if cache.off_reason is not None:
@@ -253,7 +308,7 @@ class Scope:
             else:
                 stats = profile.write_stats(op, self.rules)  # type: ignore[arg-type]
             if stats.place_due:
-                stats.note_place(engine.find_place())
+                stats.note_place(engine.find_place(), engine.find_caller())
             return Ticket(self, op, now_s, stats)
         except Exception as error:
             engine.fault("profile", error)

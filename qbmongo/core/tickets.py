@@ -23,9 +23,13 @@ ALONE = _Alone()
 
 
 class Ticket:
-    """A call on its way to the driver. address: the server that answered last."""
+    """A call on its way to the driver.
 
-    __slots__ = ("address", "op", "scope", "started_s", "stats")
+    op: the call as the program made it. sent: the read to send in its place, or None. address: the
+    server that answered last.
+    """
+
+    __slots__ = ("address", "op", "scope", "sent", "started_s", "stats")
 
     def __init__(
         self, scope: Scope, op: ReadOp | WriteOp, started_s: float, stats: ShapeStats | None
@@ -34,6 +38,7 @@ class Ticket:
         self.op = op
         self.started_s = started_s
         self.stats = stats
+        self.sent: ReadOp | None = None
         self.address: Any = None
 
 
@@ -50,6 +55,7 @@ class Lead(Ticket):
         self.op = ticket.op
         self.started_s = ticket.started_s
         self.stats = ticket.stats
+        self.sent = None
         self.address = None
         self.fill = fill
         self.generation = fill.generation

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import bson
 import pytest
-from bson import ObjectId
+from bson import ObjectId, Regex
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, TypeEncoder, TypeRegistry
 from bson.decimal128 import Decimal128
@@ -124,6 +124,9 @@ def test_values_are_those_that_the_codec_options_make() -> None:
     "op",
     [
         ReadOp("find", NS, {"a": object()}),
+        ReadOp("find", NS, {"a": {"$in": []}, "b": 2**80}),
+        ReadOp("find", NS, {"a": {"$in": []}, "b": "\ud800"}),
+        ReadOp("find", NS, {"a\0b": 1, "a": {"$in": []}}),
         ReadOp("find", NS, {5: 1}),  # type: ignore[dict-item]
         ReadOp("find", NS, {"a": 2**80}),
         ReadOp("find", NS, None),  # type: ignore[arg-type]
@@ -158,16 +161,82 @@ def test_a_condition_of_one_is_that_condition() -> None:
     assert key({"$or": [{"a": {"$in": [2, 1]}}]}) == key({"a": {"$in": [1, 2]}})
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ({"a": {"$eq": 1}}, {"a": 1}),
+        ({"a": {"$in": ["x"]}}, {"a": "x"}),
+        ({"a": {"$in": [2, 1, 2]}}, {"a": {"$in": [1, 2]}}),
+        ({"a": {"$in": [1, 1]}}, {"a": 1}),
+        ({"$or": [{"a": 2}, {"a": 1}]}, {"a": {"$in": [1, 2]}}),
+        ({"$or": [{"a": 1}, {"a": {"$eq": 2}}]}, {"a": {"$in": [1, 2]}}),
+        ({"b": 1, "$or": [{"a": "x"}, {"a": "y"}]}, {"b": 1, "a": {"$in": ["x", "y"]}}),
+        ({"$and": [{"a": 1}, {"b": {"$gt": 2}}]}, {"a": 1, "b": {"$gt": 2}}),
+        ({"$and": [{"$or": [{"$and": [{"a": 1}]}]}, {"b": 1}]}, {"a": 1, "b": 1}),
+        ({"a": {"$in": []}, "b": 1}, {"_id": {"$in": []}}),
+        ({"$and": [{"a": {"$in": []}}, {"b": "x"}]}, {"_id": {"$in": []}}),
+        ({"$or": [{"a": {"$in": [2, 1]}}, {"b": 1}]}, {"$or": [{"a": {"$in": [1, 2]}}, {"b": 1}]}),
+    ],
+)
+def test_ways_to_write_one_filter_have_one_key(left: Any, right: Any) -> None:
+    before = bson.encode(left)
+    assert key(left) == key(right)
+    assert bson.encode(left) == before
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ({"a": {"$in": [None]}}, {"a": None}),
+        ({"a": {"$in": [[1]]}}, {"a": [1]}),
+        ({"a": {"$in": [Regex("^x")]}}, {"a": Regex("^x")}),
+        ({"$or": [{"a": 1}, {"a": True}]}, {"a": {"$in": [1, True]}}),
+        ({"$or": [{"a": 1}, {"b": 1}]}, {"$and": [{"a": 1}, {"b": 1}]}),
+        ({"$and": [{"a": 1}, {"a": 2}]}, {"a": 2}),
+        ({"$and": [{"a": 1}], "a": 2}, {"a": 2}),
+        ({"a": {"$in": [2, 1], "$gt": 0}}, {"a": {"$in": [2, 1]}}),
+        # Operands of an expression, and a value to be equal to, are no lists to choose from.
+        ({"$expr": {"$in": ["$b", "$a"]}}, {"$expr": {"$in": ["$a", "$b"]}}),
+        ({"a": {"x": 1, "$in": [2, 1]}}, {"a": {"x": 1, "$in": [1, 2]}}),
+        ({"a": {"$nin": [1]}}, {"a": {"$ne": 1}}),
+        # What is not surely valid may be an error, which is an answer too.
+        ({"a": {"$in": []}, "b": {"$gt": 1}}, {"_id": {"$in": []}}),
+        ({"a": {"$in": []}, "$where": "x"}, {"_id": {"$in": []}}),
+        ({"a": {"$in": []}, "b.$c": 1}, {"_id": {"$in": []}}),
+        ({"a": {"$in": []}, "": 1}, {"_id": {"$in": []}}),
+    ],
+)
+def test_filters_that_may_differ_have_different_keys(left: Any, right: Any) -> None:
+    assert key(left) != key(right)
+
+
+def test_a_positional_projection_depends_on_how_the_filter_is_written() -> None:
+    """Document {a: [2, 1]}: the first branch that matches says which element is meant."""
+    more = {"projection": {"a.$": 1}}
+    assert key({"$or": [{"a": 1}, {"a": 2}]}, **more) != key({"a": {"$in": [1, 2]}}, **more)
+
+
 @given(filters, filters, documents())
 def test_filters_of_one_key_have_one_answer(
     left: dict[str, Any], right: dict[str, Any], content: list[dict[str, Any]]
 ) -> None:
     """Reference: a naive collection. Most pairs differ, so each is also written otherwise."""
     collection = NaiveCollection(content)
-    for other in (right, {"$or": [left]}, {"$and": [left]}, _reversed(left)):
+    for other in (right, {"$or": [left]}, {"$and": [left]}, _reversed(left), _apart(left)):
         if key(left) == key(other):
             answers = [collection.answer(ReadOp("find", NS, f)) for f in (left, other)]
             assert answers[0] == answers[1]
+
+
+def _apart(filter: dict[str, Any]) -> dict[str, Any]:
+    """The same filter as a conjunction of its fields, each `$in` of values as a disjunction."""
+    parts: list[dict[str, Any]] = [
+        {"$or": [{name: item} for item in value["$in"]]}
+        if isinstance(value, dict) and list(value) == ["$in"] and value["$in"]
+        else {name: value}
+        for name, value in filter.items()
+    ]
+    return {"$and": parts} if parts else {}
 
 
 def _reversed(filter: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,12 @@ from qbmongo.core.profile import (
     MAX_PLACES,
     Profile,
     ShapeProfile,
+    ShapeStats,
     SlowRules,
 )
+from qbmongo.core.repeats import MISSES, RUN, instead_of
+from qbmongo.core.shape_forms import shape_form
+from qbmongo.core.shapes import read_shape, write_shape
 from qbmongo.quantiles import RELATIVE_ERROR, DDSketchScale
 from qbmongo.records import ReadOp, WriteOp
 
@@ -384,6 +388,81 @@ def test_places_of_a_shape_are_bounded_and_the_most_frequent_come_first() -> Non
     places = only_shape(profile).places
     assert len(places) == MAX_PLACES
     assert places[0] == ("app.py:3", 2)
+
+
+# -- runs ---------------------------------------------------------------------------------------
+
+
+def noted(stats: ShapeStats, calls: list[tuple[str | None, Any]]) -> int:
+    """Records calls, each with its place and task; returns how many were asked for them."""
+    asked = 0
+    for place, caller in calls:
+        if stats.place_due:
+            asked += 1
+            stats.note_place(place, caller)
+        stats.record(0.001, 1, 0, 0, 2.0)
+    return asked
+
+
+def test_calls_of_one_task_from_one_place_are_a_run() -> None:
+    profile = profile_with(place_every=1_000)
+    asked = noted(profile.read_stats(point_read()), [("app.py:1", "task")] * (RUN + 20))
+    assert asked == RUN
+    row = only_shape(profile)
+    assert row.repeats == (("app.py:1", 1),)
+    assert row.places == (("app.py:1", 1),)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [("app.py:1", n) for n in range(50)],
+        [(f"app.py:{n}", "task") for n in range(50)],
+        [("app.py:1", "task"), *[(None, "task")] * 50],
+        [("app.py:1", "task")] * (RUN - 1) + [("app.py:1", "other")] * 50,
+    ],
+    ids=["many tasks", "many places", "unknown places", "a short one"],
+)
+def test_other_calls_are_none_and_soon_no_longer_asked_for(others: list[Any]) -> None:
+    profile = profile_with(place_every=1_000)
+    asked = noted(profile.read_stats(point_read()), others)
+    assert asked <= RUN + MISSES + 1
+    assert only_shape(profile).repeats == ()
+
+
+def test_a_run_between_which_few_others_call_is_one() -> None:
+    profile = profile_with(place_every=1_000)
+    calls = [("app.py:1", "task"), ("app.py:2", "other")] * MISSES + [("app.py:1", "task")] * RUN
+    noted(profile.read_stats(point_read()), calls)
+    assert only_shape(profile).repeats == (("app.py:1", 1),)
+
+
+def test_without_a_task_places_are_noted_one_at_a_time() -> None:
+    profile = profile_with(place_every=1_000)
+    assert noted(profile.read_stats(point_read()), [("app.py:1", None)] * 50) == 1
+    assert only_shape(profile).repeats == ()
+
+
+@pytest.mark.parametrize(
+    ("op", "instead"),
+    [
+        (ReadOp("find_one", "d.c", {"_id": 5}), "one find {_id: {$in: [...]}}, or $lookup from c"),
+        (ReadOp("find", "d.c", {"a": 1, "b_id": 5}), "one find {b_id: {$in: [...]}}, or"),
+        (ReadOp("count_documents", "d.c", {"a": 1}), "one aggregate: $match {a: {$in: [...]}}, $g"),
+        (WriteOp("insert_one", "d.c"), "one insert_many for all"),
+        (WriteOp("update_one", "d.c", {"a": {"$gt": 1}}, {"$set": {}}), "one bulk_write for all"),
+    ],
+)
+def test_what_would_do_the_work_of_a_run_at_once(op: Any, instead: str) -> None:
+    key = read_shape(op) if isinstance(op, ReadOp) else write_shape(op)
+    found = instead_of(shape_form(key))
+    assert found is not None
+    assert found.startswith(instead)
+
+
+@pytest.mark.parametrize("filter", [{}, {"a": {"$gt": 1}}, {"a": None}, {"$or": [{"a": 1}]}])
+def test_for_a_read_by_no_value_nothing_is_known(filter: Any) -> None:
+    assert instead_of(shape_form(read_shape(ReadOp("find", "d.c", filter)))) is None
 
 
 # -- slow calls ---------------------------------------------------------------------------------

@@ -1,0 +1,196 @@
+"""Reads written another way, with the same answer, that cost the server less.
+
+The rules are tried in their order, again and again until none fires. Which of them can fire at all
+depends on the names of the operators and stages alone and is remembered; so is the shape of a
+pipeline that none of its rules changed, if they decide by the shape alone. So a read that no rule
+touches costs one look at its names.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from itertools import compress
+from typing import Any
+
+from ..records import ReadOp
+from .rewrite_filters import FILTER_RULES
+from .rewrite_pipelines import PIPELINE_RULES
+from .rewrite_rule import Rule, Step
+from .trust import Facts
+
+__all__ = ["RULES", "Rewriter", "Rule", "Step", "rewrite"]
+
+RULES: tuple[Rule, ...] = (*FILTER_RULES, *PIPELINE_RULES)
+
+_MAX_STEPS = 32
+_MAX_REMEMBERED = 1_000
+_MAX_SHAPES = 64
+_MAX_DEPTH = 8
+_MAX_STAGES = 50
+_VALUED = frozenset({"$limit", "$match", "$skip"})
+
+# Where one of these is found nothing is rewritten: they see more than values of fields, or write.
+_LEFT_ALONE = frozenset(
+    {
+        "$changeStream",
+        "$function",
+        "$geoIntersects",
+        "$geoNear",
+        "$geoWithin",
+        "$merge",
+        "$near",
+        "$nearSphere",
+        "$out",
+        "$search",
+        "$searchMeta",
+        "$text",
+        "$vectorSearch",
+        "$where",
+    }
+)
+# Options that change neither which documents there are nor how a query may be planned.
+_OPTIONS = frozenset(
+    {"allowDiskUse", "batchSize", "collation", "comment", "cursor", "maxTimeMS", "readConcern"}
+)
+
+
+class Rewriter:
+    """The rules that are on, and what is remembered of reads that they cannot change.
+
+    off: names of rules that are switched off.
+    """
+
+    __slots__ = ("_known", "rules")
+
+    def __init__(self, off: Collection[str] = ()) -> None:
+        self.rules = tuple(rule for rule in RULES if rule.name not in off)
+        self._known: dict[tuple[str, ...], _Candidates] = {}
+
+    def rewrite(self, op: ReadOp, facts: Facts | None) -> tuple[ReadOp, tuple[Step, ...]]:
+        """A read with the same answer and the steps to it; without steps the read itself.
+
+        Args:
+            op: the read; never changed, the result may share parts with it.
+            facts: what is known of its namespace, or None.
+        """
+        pipeline = op.pipeline
+        if pipeline is None:
+            try:
+                found = _operators(op.filter, None, 0)
+            except TypeError:
+                return op, ()  # a name that is no string: the driver says so
+            if found is None:
+                return op, ()
+            candidates = self._candidates(tuple(sorted(found)))
+            shape = None
+        else:
+            if len(pipeline) > _MAX_STAGES:
+                return op, ()
+            try:
+                # A stage of several names, or of none, is refused by the server as it is.
+                names = tuple(map(next, map(iter, pipeline)))
+                if names and names[0] == "$match":
+                    found = _operators(pipeline[0]["$match"], None, 0)
+                    if found is not None:
+                        names = (*names, *sorted(found))
+                candidates = self._candidates(names)
+            except TypeError:
+                return op, ()
+            if not candidates.rules:
+                return op, ()
+            shape = candidates.shape_of(pipeline)
+            if shape in candidates.unchanged:
+                return op, ()
+        rules = candidates.rules
+        if not rules or (op.options is not None and not _OPTIONS.issuperset(op.options)):
+            return op, ()
+        if op.projection is not None and any(".$" in name for name in op.projection):
+            return op, ()  # it asks which element matched: that may depend on the form
+        steps: list[Step] = []
+        while len(steps) < _MAX_STEPS:
+            for rule in rules:
+                changed = rule.apply(op, facts)
+                if changed is not None:
+                    op = changed
+                    steps.append(Step(rule, op))
+                    break
+            else:
+                break
+        if not steps and shape is not None:
+            if len(candidates.unchanged) >= _MAX_SHAPES:
+                candidates.unchanged.clear()
+            candidates.unchanged.add(shape)
+        return op, tuple(steps)
+
+    def _candidates(self, names: tuple[str, ...]) -> _Candidates:
+        known = self._known.get(names)
+        if known is None:
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known.clear()
+            known = self._known[names] = _Candidates(self.rules, names)
+        return known
+
+
+class _Candidates:
+    """The rules that reads with certain operators and stages may be for.
+
+    unchanged: shapes of pipelines that none changed.
+    """
+
+    __slots__ = ("_by_shape", "_shaping", "rules", "unchanged")
+
+    def __init__(self, rules: tuple[Rule, ...], names: tuple[str, ...]) -> None:
+        self.rules: tuple[Rule, ...] = ()
+        if _LEFT_ALONE.isdisjoint(names):
+            present = frozenset(names)
+            self.rules = tuple(rule for rule in rules if rule.may_fire(present))
+        self.unchanged: set[bytes] = set()
+        self._by_shape = all(rule.by_shape for rule in self.rules)
+        self._shaping = tuple([name not in _VALUED for name in names])
+
+    def shape_of(self, pipeline: Sequence[Any]) -> bytes | None:
+        """A pipeline without its filters and windows; None where a rule looks at those too, or
+        where it holds more than names, numbers and constants."""
+        if not self._by_shape:
+            return None
+        try:
+            # Version 2 writes equal content as equal bytes.
+            return marshal.dumps(list(compress(pipeline, self._shaping)), 2)
+        except ValueError:
+            return None
+
+
+def _operators(filter: Any, found: set[str] | None, depth: int) -> set[str] | None:
+    """Names of a filter's operators; None where there is none."""
+    if type(filter) is not dict or depth > _MAX_DEPTH:
+        return found
+    for name, value in filter.items():
+        kind = type(value)
+        if kind is dict:
+            for operator in value:
+                if operator[:1] == "$":
+                    if found is None:
+                        found = set()
+                    found.add(operator)
+        if name[:1] == "$":
+            if found is None:
+                found = set()
+            found.add(name)
+            if kind is list:
+                for branch in value:
+                    found = _operators(branch, found, depth + 1)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _rewriter(off: frozenset[str]) -> Rewriter:
+    return Rewriter(off)
+
+
+def rewrite(
+    op: ReadOp, facts: Facts | None = None, off: Collection[str] = ()
+) -> tuple[ReadOp, tuple[Step, ...]]:
+    """`Rewriter.rewrite` with the rules that are not switched off."""
+    return _rewriter(frozenset(off)).rewrite(op, facts)

@@ -1,0 +1,123 @@
+"""What a server answers to a read, as bytes, and whether two answers to one read are both right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from qbmongo.records import ReadOp
+from qbmongo_tests.rewrite.reads import Case
+
+__all__ = ["Answer", "ask", "difference"]
+
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+_ALL = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An error's code, or the documents (values of a distinct, the one of a count) as BSON."""
+
+    code: int | None
+    documents: tuple[bytes, ...] = ()
+
+
+def command_of(op: ReadOp) -> dict[str, Any]:
+    """The command that the driver sends for a read."""
+    collection = op.namespace.partition(".")[2]
+    options = dict(op.options or {})
+    if op.kind in ("find", "find_one"):
+        command: dict[str, Any] = {"find": collection, "filter": op.filter}
+        for name in ("projection", "sort", "skip"):
+            value = getattr(op, name)
+            if value:
+                command[name] = value
+        if op.limit:
+            command["limit"] = abs(op.limit)
+        return {**command, "singleBatch": True, "batchSize": _ALL, **options}
+    if op.kind == "distinct":
+        return {"distinct": collection, "key": op.key, "query": op.filter, **options}
+    if op.kind == "aggregate":
+        pipeline: Any = op.pipeline
+    else:
+        assert op.kind == "count_documents"
+        pipeline = [{"$match": op.filter}]
+        if op.skip:
+            pipeline.append({"$skip": op.skip})
+        if op.limit:
+            pipeline.append({"$limit": op.limit})
+        pipeline.append({"$group": {"_id": 1, "n": {"$sum": 1}}})
+    return {"aggregate": collection, "pipeline": pipeline, "cursor": {"batchSize": _ALL}, **options}
+
+
+def ask(database: Database[Any], op: ReadOp) -> Answer:
+    """Sends a read by the plain driver."""
+    try:
+        reply = database.command(command_of(op), codec_options=_RAW)
+    except OperationFailure as error:
+        return Answer(error.code or -1)
+    if op.kind == "distinct":
+        return Answer(None, tuple(bson.encode({"": value}) for value in reply["values"]))
+    return Answer(None, tuple(document.raw for document in reply["cursor"]["firstBatch"]))
+
+
+def difference(database: Database[Any], case: Case, one: Answer, other: Answer) -> str | None:
+    """Why not both are right answers to one read; None where they are.
+
+    database: asked for the whole of which both may be a part.
+    """
+    if one == other:
+        return None
+    if one.code != other.code:
+        return f"error {one.code} != error {other.code}"
+    left, right = _facets_ordered(case.op, one), _facets_ordered(case.op, other)
+    if case.order == "total" and left != right:
+        return _told(left, right)
+    if case.order == "ids" and list(map(_id_of, left)) != list(map(_id_of, right)):
+        return _told(left, right)
+    if case.whole is None:
+        return None if Counter(left) == Counter(right) else _told(left, right)
+    if len(left) != len(right):
+        return _told(left, right)
+    whole = ask(database, case.whole)
+    for part in (left, right):
+        more = Counter(part) - Counter(whole.documents)
+        if more:
+            return f"not among what there is: {list(map(bson.decode, more))}"
+    return None
+
+
+def _told(left: tuple[bytes, ...], right: tuple[bytes, ...]) -> str:
+    only, other = Counter(left) - Counter(right), Counter(right) - Counter(left)
+    return (
+        f"{len(left)} documents != {len(right)}, only here"
+        f" {list(map(bson.decode, only))[:3]}, only there {list(map(bson.decode, other))[:3]}"
+    )
+
+
+def _id_of(document: bytes) -> bytes:
+    return bson.encode({"": RawBSONDocument(document).get("_id")})
+
+
+def _facets_ordered(op: ReadOp, answer: Answer) -> tuple[bytes, ...]:
+    """The documents; what the branches of a $facet without $sort found is put into one order."""
+    stages = [stage["$facet"] for stage in op.pipeline or () if "$facet" in stage]
+    if not stages or not isinstance(stages[0], Mapping):
+        return answer.documents
+    branches = stages[0]
+    made = []
+    for document in answer.documents:
+        parts = dict(RawBSONDocument(document))
+        for name, branch in branches.items():
+            if name in parts and not any("$sort" in stage for stage in branch):
+                parts[name] = sorted(parts[name], key=lambda found: found.raw)
+        made.append(bson.encode(parts))
+    return tuple(made)
