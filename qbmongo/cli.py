@@ -138,13 +138,19 @@ def _demo(
         float, typer.Option(min=0.1, help="How long to play, both arms together.")
     ] = 30.0,
     client: Annotated[_Client, typer.Option(help="Which driver to play on.")] = _Client.motor,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Where the advisor's report is written as a page."
+        ),
+    ] = Path(),
 ) -> None:
     """Play an airport service on real flights, by the plain driver and by qbmongo, and compare."""
     from rich.console import Console
 
     from .demo.run import DemoOptions, run_demo
 
-    options = DemoOptions(uri, flights, seconds, client.value)
+    options = DemoOptions(uri, flights, seconds, client.value, folder)
     if not run_demo(options, _console(), Console(stderr=True)):
         raise typer.Exit(EXIT_DIFFERENT)
 

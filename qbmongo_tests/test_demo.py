@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,12 +17,15 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError
 from pymongo.results import InsertOneResult
 from rich.console import Console
 
+from qbmongo.advisor.records import IndexSpec
+from qbmongo.advisor.report import Recommendation, Report
 from qbmongo.demo import run as demo_run
-from qbmongo.demo.arms import Played, play_sync
+from qbmongo.demo.advice import advice, create_advised, gains, show_advice
+from qbmongo.demo.arms import Played, open_arm, play_sync
 from qbmongo.demo.data import FlightsData
-from qbmongo.demo.dataset import INDEXES, Timetable, load
+from qbmongo.demo.dataset import Timetable, load
 from qbmongo.demo.errors import DemoError
-from qbmongo.demo.operations import FOREIGN_FLIGHTS, Operation, Slice, slices
+from qbmongo.demo.operations import FOREIGN_FLIGHTS, Operation, Slice, in_short, slices
 from qbmongo.demo.replay import Contender, Outcome, Tally, replay
 from qbmongo.demo.run import DemoOptions, run_demo
 from qbmongo.demo.sites import given_sites
@@ -98,7 +103,6 @@ class TestLoad:
         assert len(one["flights"].documents) == FLIGHTS
         for name in one:
             assert one[name].documents == other[name].documents
-        assert other["flights"].indexes == [list(keys) for keys in INDEXES["flights"]]
 
     def test_what_lies_behind_the_clock_is_known_and_the_rest_is_only_scheduled(
         self, data: FlightsData
@@ -130,6 +134,14 @@ class TestStream:
                 assert len(writes) in (0, len(turn))
                 written = [(op.collection, str(op.filter or op.document["_id"])) for op in writes]
                 assert len(set(written)) == len(written)
+
+    def test_short_slices_are_the_same_stream(self, timetable: Timetable) -> None:
+        whole = list(islice(slices(timetable), 3))
+        short = list(in_short(iter(whole), 4))
+        assert max(len(piece.operations) for piece in short) == 4
+        for name in ("operations", "foreign"):
+            joined = [op for piece in short for op in getattr(piece, name)]
+            assert joined == [op for piece in whole for op in getattr(piece, name)]
 
     def test_a_share_of_the_updates_comes_from_the_other_program(
         self, timetable: Timetable
@@ -304,6 +316,7 @@ def rendered(plain_us: int, ours_us: int) -> str:
         server="server",
         client="sync",
         flights=1000,
+        indexes="no index",
         outcome=Outcome(),
         plain=tally(plain_us),
         ours=tally(ours_us),
@@ -344,15 +357,23 @@ class TestTable:
 
 @pytest.mark.parametrize("client", ["motor", "async", "sync"])
 def test_demo_on_a_given_server_finds_no_difference_and_drops_its_databases(
-    client: Any, data: FlightsData, server_uri: str, monkeypatch: pytest.MonkeyPatch
+    client: Any,
+    data: FlightsData,
+    server_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(FlightsData, "find", classmethod(lambda cls: data))
     output, status = Console(quiet=True, width=120), Console(quiet=True)
-    options = DemoOptions(server_uri, FLIGHTS, 0.5, client)
+    options = DemoOptions(server_uri, FLIGHTS, 0.5, client, tmp_path)
     with output.capture() as capture:
         output.quiet = False
         assert run_demo(options, output, status)
     assert "equal:" in capture.get()
+    assert "What the advised indexes changed" in capture.get()
+    advice = json.loads((tmp_path / "qbmongo-demo-advice.json").read_text())
+    assert advice["inputs"]["calls"] > 0
+    assert (tmp_path / "qbmongo-demo-advice.html").read_text().startswith("<!doctype html>")
     with pymongo.MongoClient[dict[str, Any]](server_uri) as probe:
         assert not [name for name in probe.list_database_names() if "qbmongo_demo" in name]
 
@@ -457,3 +478,44 @@ def test_password_is_not_shown_when_the_server_cannot_be_reached(
         pass
     assert "secret" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
+
+
+class TestAdvice:
+    def report(self) -> Report:
+        def recommended(action: Any, *keys: tuple[str, int], **options: Any) -> Recommendation:
+            spec = IndexSpec("airport.flights", keys, **options)
+            return Recommendation(action, action, spec, "high", True, "")
+
+        return Report(
+            (
+                recommended("create", ("origin", 1), ("hour", -1), unique=True),
+                recommended("hide", ("dest", 1), name="dest_1"),
+            )
+        )
+
+    def test_what_is_to_be_created_is_created_with_its_options(self, database: Any) -> None:
+        assert create_advised(self.report(), [database]) == 1
+        made = {index["name"]: index for index in database["flights"].list_indexes()}
+        assert set(made) == {"_id_", "origin_1_hour_-1"}
+        assert made["origin_1_hour_-1"]["unique"]
+
+    def test_gains_name_both_arms_and_both_states(self) -> None:
+        console = Console(width=120, quiet=True)
+        with console.capture() as capture:
+            console.quiet = False
+            console.print(gains((tally(300), tally(200)), (tally(100), tally(50)), ("a", "b")))
+        assert capture.get().count("3.00 x faster") == 2
+        assert capture.get().count("4.00 x faster") == 2
+
+    async def test_without_a_profile_there_is_no_advice(self, server_uri: str) -> None:
+        arm = open_arm("async", "plain", server_uri, "airport")
+        assert await advice(arm) is None
+        await arm.close()
+
+    def test_a_folder_that_cannot_be_written_to_is_said(self, tmp_path: Path) -> None:
+        status = Console(width=120, quiet=True)
+        with status.capture() as capture:
+            status.quiet = False
+            show_advice(self.report(), tmp_path / "none", Console(quiet=True), status)
+        said = " ".join(capture.get().split())
+        assert said.count("was not written: No such file") == 2

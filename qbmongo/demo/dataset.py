@@ -23,15 +23,6 @@ _JANUARY_FLIGHTS = 27_004
 _LIVE_DAYS = 14
 _BATCH_DOCUMENTS = 2_000
 
-INDEXES: dict[str, tuple[Sequence[tuple[str, int]], ...]] = {
-    FLIGHTS: (
-        (("origin", 1), ("hour", 1), ("scheduled", 1), ("_id", 1)),
-        (("tailnum", 1), ("scheduled", 1), ("_id", 1)),
-        (("carrier", 1), ("day", 1)),
-    ),
-    "weather": ((("origin", 1), ("time_hour", 1)),),
-}
-
 
 @dataclass(slots=True)
 class Timetable:
@@ -81,7 +72,7 @@ def load(
     flights: int,
     advance: Callable[[int], None] = lambda documents: None,
 ) -> Timetable:
-    """Fill each database with the same documents and indexes.
+    """Fill each database with the same documents; it has no index but those of `_id`.
 
     Args:
         data: the CSV files.
@@ -101,11 +92,6 @@ def load(
         ("weather", data.weather()),
         (FLIGHTS, _flight_documents(data, flights, timetable)),
     )
-    # Indexes come first: building one over many documents is a single long step without progress.
-    for database in databases:
-        for name, indexes in INDEXES.items():
-            for keys in indexes:
-                database[name].create_index(list(keys))
     with ThreadPoolExecutor(len(databases)) as writers:
         for name, documents in sources:
             for batch in _batches(documents):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -117,6 +117,18 @@ def slices(timetable: Timetable, seed: int = SEED) -> Iterator[Slice]:
     if not timetable.flights:
         raise ValueError("no flight is still to come: load more flights")
     return _Airport(timetable, random.Random(seed)).slices()
+
+
+def in_short(pieces: Iterable[Slice], operations: int) -> Iterator[Slice]:
+    """The same stream in slices of so many operations at most."""
+    for piece in pieces:
+        parts = [
+            turn[at : at + operations]
+            for turn in piece.turns
+            for at in range(0, len(turn), operations)
+        ]
+        for number, part in enumerate(parts, 1):
+            yield Slice((part,), piece.foreign if number == len(parts) else ())
 
 
 class _Airport:

@@ -7,9 +7,10 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,20 +25,27 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from ..advisor.report import Report
 from ..errors import QbError
+from .advice import advice, create_advised, gains, show_advice
 from .arms import ClientKind, open_arm
 from .data import TOTAL_FLIGHTS, FlightsData
 from .dataset import Timetable, load
 from .errors import DemoError
-from .operations import slices
+from .operations import Slice, in_short, slices
 from .replay import Contender, Outcome, replay
 from .sites import Sites, given_sites, local_sites
-from .table import Result, show
+from .table import DRIVERS, Result, show, show_verdict, side_by_side
 from .wire import ListenerCount, WireCount, wire_counts
 
 MIN_FLIGHTS = 1_000
 DEFAULT_FLIGHTS = 60_000
 DEFAULT_SECONDS = 30.0
+# Of the time, how much is played before there are indexes; and in how short slices, because each
+# query reads whole collections then.
+_UNADVISED_SHARE = 0.3
+_UNADVISED_SLICE = 4
+NO_INDEX = "no index but _id"
 
 # airlines, airports, planes and hours of weather, which are always loaded in full.
 _OTHER_DOCUMENTS = 16 + 1_458 + 3_322 + 26_115
@@ -48,13 +56,14 @@ class DemoOptions:
     """What `qbmongo demo` was asked for.
 
     uri: a running server, None starts two; flights: how many to load; seconds: how long to play,
-    both arms together; client: which driver.
+    both arms together; client: which driver; folder: where the advisor's report is written.
     """
 
     uri: str | None = None
     flights: int = DEFAULT_FLIGHTS
     seconds: float = DEFAULT_SECONDS
     client: ClientKind = "motor"
+    folder: Path = Path()
 
 
 def run_demo(options: DemoOptions, output: Console, status: Console) -> bool:
@@ -79,12 +88,57 @@ def run_demo(options: DemoOptions, output: Console, status: Console) -> bool:
         with local_sites() if options.uri is None else given_sites(options.uri) as sites:
             status.print(f"server: {sites.server}", style="dim", highlight=False)
             try:
-                timetable = _load(data, sites, flights, status)
-                result = asyncio.run(_play(options, sites, timetable, flights, status))
+                return _run(options, data, sites, flights, output, status)
             except PyMongoError as error:
                 raise DemoError(" ".join(str(error).split())) from error
-    show(result, output)
-    return result.outcome.difference is None
+
+
+def _run(
+    options: DemoOptions,
+    data: FlightsData,
+    sites: Sites,
+    flights: int,
+    output: Console,
+    status: Console,
+) -> bool:
+    """As a program that nobody tuned: without indexes; then with those that the advisor names, on
+    a copy. Returns whether every answer was equal."""
+    timetable = _load(data, sites, flights, status)
+    first, report = asyncio.run(_unadvised(options, sites, timetable, flights, status))
+    output.print(side_by_side(first))
+    if first.outcome.difference is not None:
+        return show_verdict([first.outcome], output)
+    created = 0
+    copy = sites.copy()
+    if report is not None:
+        show_advice(report, options.folder, output, status)
+        created = create_advised(report, [copy.plain.documents(), copy.qbmongo.documents()])
+    timetable = _load(data, copy, flights, status)
+    indexes = "the index advised" if created == 1 else f"the {created} indexes advised"
+    indexes = indexes if created else NO_INDEX
+    seconds = options.seconds * (1 - _UNADVISED_SHARE)
+    second = asyncio.run(_play(options, copy, slices(timetable), seconds, flights, indexes, status))
+    output.print()
+    show(second, output)
+    output.print()
+    names = (f"plain {DRIVERS[options.client]}", "qbmongo")
+    output.print(gains((first.plain, first.ours), (second.plain, second.ours), names))
+    return show_verdict([first.outcome, second.outcome], output)
+
+
+async def _unadvised(
+    options: DemoOptions, sites: Sites, timetable: Timetable, flights: int, status: Console
+) -> tuple[Result, Report | None]:
+    pieces = in_short(slices(timetable), _UNADVISED_SLICE)
+    seconds = options.seconds * _UNADVISED_SHARE
+    reports: list[Report | None] = []
+
+    async def ask(ours: Contender) -> None:
+        status.print("asking the advisor ...", style="dim")
+        reports.append(await advice(ours.arm))
+
+    result = await _play(options, sites, pieces, seconds, flights, NO_INDEX, status, ask)
+    return result, reports[0] if reports else None
 
 
 def _load(data: FlightsData, sites: Sites, flights: int, status: Console) -> Timetable:
@@ -104,8 +158,16 @@ def _load(data: FlightsData, sites: Sites, flights: int, status: Console) -> Tim
 
 
 async def _play(
-    options: DemoOptions, sites: Sites, timetable: Timetable, flights: int, status: Console
+    options: DemoOptions,
+    sites: Sites,
+    pieces: Iterator[Slice],
+    seconds: float,
+    flights: int,
+    indexes: str,
+    status: Console,
+    then: Callable[[Contender], Awaitable[None]] | None = None,
 ) -> Result:
+    """Play for so many seconds. then: done at the end, with our arm still open."""
     wires = wire_counts(sites)
     async with AsyncExitStack() as stack:
         plain, ours = [
@@ -115,24 +177,24 @@ async def _play(
                 ("qbmongo", sites.qbmongo, wires[1]),
             )
         ]
-        pieces = slices(timetable)
-        status.print(f"playing for {options.seconds:g} s ...", style="dim", highlight=False)
+        status.print(f"playing for {seconds:g} s ({indexes}) ...", style="dim", highlight=False)
         # What was made so far lives until the end: a full collection must not fall into one arm.
         gc.collect()
         gc.freeze()
         with _progress(status, TaskProgressColumn()) as progress:
-            task = progress.add_task("playing", total=options.seconds)
+            task = progress.add_task("playing", total=seconds)
             outcome: Outcome = await replay(
                 pieces,
                 plain,
                 ours,
-                options.seconds,
+                seconds,
                 lambda played_s: progress.update(task, completed=played_s),
             )
-        return Result(
+        result = Result(
             server=sites.server,
             client=options.client,
             flights=flights,
+            indexes=indexes,
             outcome=outcome,
             plain=plain.tally,
             ours=ours.tally,
@@ -142,6 +204,9 @@ async def _play(
             profile=_profile(ours.arm.handle),
             stats=None if ours.arm.handle is None else ours.arm.handle.stats(),
         )
+        if then is not None and outcome.difference is None:
+            await then(ours)
+        return result
 
 
 async def _contender(

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pymongo import MongoClient
@@ -45,6 +45,10 @@ class Site:
         """The database through the control client."""
         return self.control[self.database]
 
+    def copy(self) -> Site:
+        """A further place beside it, on the same server."""
+        return replace(self, database=f"{self.database}_copy")
+
 
 @dataclass(slots=True)
 class Sites:
@@ -53,6 +57,10 @@ class Sites:
     plain: Site
     qbmongo: Site
     server: str
+
+    def copy(self) -> Sites:
+        """Further places beside both arms', on the same servers."""
+        return Sites(self.plain.copy(), self.qbmongo.copy(), self.server)
 
 
 @contextmanager
@@ -84,7 +92,8 @@ def local_sites() -> Iterator[Sites]:
 
 @contextmanager
 def given_sites(uri: str) -> Iterator[Sites]:
-    """Two databases with unused names on the server given; dropped at the end of the block.
+    """Two databases with unused names on the server given; dropped at the end of the block, with
+    those of their copies.
 
     Raises:
         DemoError: the server cannot be reached or used.
@@ -108,14 +117,17 @@ def given_sites(uri: str) -> Iterator[Sites]:
             raise DemoError(f"--uri {shown}: {_one_line(error)}") from error
         run = secrets.token_hex(4)
         names = [f"qbmongo_demo_{run}_{arm}" for arm in ("plain", "qbmongo")]
+        sites = Sites(
+            Site(uri, names[0], control, exclusive=False),
+            Site(uri, names[1], control, exclusive=False),
+            f"MongoDB {version}, a database for each arm",
+        )
+        copy = sites.copy()
+        names += [copy.plain.database, copy.qbmongo.database]
         if taken.intersection(names):
             raise DemoError(f"--uri {shown}: the databases {', '.join(names)} exist already")
         try:
-            yield Sites(
-                Site(uri, names[0], control, exclusive=False),
-                Site(uri, names[1], control, exclusive=False),
-                f"MongoDB {version}, a database for each arm",
-            )
+            yield sites
         finally:
             with uninterrupted(), suppress(PyMongoError):
                 for name in names:

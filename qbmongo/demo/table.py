@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -19,19 +19,21 @@ from .replay import Outcome, Tally
 _EQUAL_WITHIN = 0.05
 _HOTTEST_SHAPES = 6
 _QUANTILES = (50, 95, 99)
-_DRIVERS: dict[ClientKind, str] = {"motor": "Motor", "async": "PyMongo Async", "sync": "PyMongo"}
+DRIVERS: dict[ClientKind, str] = {"motor": "Motor", "async": "PyMongo Async", "sync": "PyMongo"}
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """A run's outcome and figures; see replay.Outcome and replay.Tally.
 
+    indexes: which the collections had, in words.
     profile, stats: what our client's `qb.profile()` and `qb.stats()` gave, None without them.
     """
 
     server: str
     client: ClientKind
     flights: int
+    indexes: str
     outcome: Outcome
     plain: Tally
     ours: Tally
@@ -43,7 +45,7 @@ class Result:
 
 
 def show(result: Result, console: Console) -> None:
-    """Print the tables and the verdict."""
+    """Print the tables of a run."""
     console.print(side_by_side(result))
     for line in (*_cache_lines(result.stats, result.outcome.exposed), *_notes(result)):
         console.print(f"- {line}", highlight=False, markup=False)
@@ -52,26 +54,34 @@ def show(result: Result, console: Console) -> None:
 
         console.print()
         # Every call of the demo comes from one line of its own: the place says nothing.
-        shapes = tuple(replace(shape, places=()) for shape in result.profile.shapes)
+        shapes = tuple(replace(shape, places=(), repeats=()) for shape in result.profile.shapes)
         profile = replace(result.profile, shapes=shapes)
         console.print(profile_table(profile, _HOTTEST_SHAPES))
-    outcome = result.outcome
+
+
+def show_verdict(outcomes: Sequence[Outcome], console: Console) -> bool:
+    """Print whether every answer of these runs was equal; returns it."""
     console.print()
-    if outcome.difference is None:
-        console.print(
-            f"[bold green]equal[/]: {outcome.compared:,} answers compared, and what was written; "
-            f"digest {outcome.digest}",
-            highlight=False,
-        )
-    else:
-        console.print(f"[bold red]NOT EQUAL[/]: {escape(outcome.difference)}", highlight=False)
+    for outcome in outcomes:
+        if outcome.difference is not None:
+            console.print(f"[bold red]NOT EQUAL[/]: {escape(outcome.difference)}", highlight=False)
+            return False
+    compared_answers = sum(outcome.compared for outcome in outcomes)
+    digests = " ".join(outcome.digest for outcome in outcomes)
+    console.print(
+        f"[bold green]equal[/]: {compared_answers:,} answers compared, and what was written; "
+        f"digest {digests}",
+        highlight=False,
+    )
+    return True
 
 
 def side_by_side(result: Result) -> Table:
     """Operations per second, commands on the wire and latencies per kind of operation."""
-    driver = _DRIVERS[result.client]
+    driver = DRIVERS[result.client]
     table = Table(
-        title=f"The airport on {driver}: {result.flights:,} flights", title_justify="left"
+        title=f"The airport on {driver}: {result.flights:,} flights, {result.indexes}",
+        title_justify="left",
     )
     table.add_column("")
     table.add_column("plain", justify="right")
@@ -81,11 +91,11 @@ def side_by_side(result: Result) -> Table:
     plain, ours = result.plain, result.ours
     table.add_row(
         "operations per second",
-        *_compared(_rate(plain), _rate(ours), "{:,.0f}", "faster", "slower", more_is_better=True),
+        *compared(rate(plain), rate(ours), "{:,.0f}", "faster", "slower", more_is_better=True),
     )
     table.add_row(
         "... in the median slice",
-        *_compared(
+        *compared(
             median(plain.slice_rates),
             median(ours.slice_rates),
             "{:,.0f}",
@@ -96,7 +106,7 @@ def side_by_side(result: Result) -> Table:
     )
     table.add_row(
         "commands on the wire",
-        *_compared(result.plain_commands, result.our_commands, "{:,.0f}", "fewer", "more"),
+        *compared(result.plain_commands, result.our_commands, "{:,.0f}", "fewer", "more"),
         end_section=True,
     )
     for kind in KINDS:
@@ -107,7 +117,7 @@ def side_by_side(result: Result) -> Table:
             name = f"{kind} ({count:,})" if percent == _QUANTILES[0] else ""
             table.add_row(
                 f"{name:<28} p{percent}",
-                *_compared(values[0], values[1], "{:,.0f} us", "faster", "slower"),
+                *compared(values[0], values[1], "{:,.0f} us", "faster", "slower"),
                 end_section=last,
             )
     return table
@@ -121,11 +131,11 @@ def quantile(values: array[int], percent: int) -> int:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
-def _rate(tally: Tally) -> float:
+def rate(tally: Tally) -> float:
     return tally.operations / (tally.elapsed_ns / 1e9) if tally.elapsed_ns else 0.0
 
 
-def _compared(
+def compared(
     plain: float, ours: float, form: str, better: str, worse: str, *, more_is_better: bool = False
 ) -> Iterator[str]:
     """The cells of a row: both figures, ours as a multiple of plain, and what that means."""
