@@ -180,3 +180,11 @@ def test_the_module_itself_imports_no_driver() -> None:
         check=True,
     )
     assert loaded.stdout.strip() == "False"
+
+
+def test_options_of_the_tests_are_known_without_a_path_on_the_command_line() -> None:
+    command = [sys.executable, "-m", "pytest", "--parity-steps", "7", "--markers"]
+    asked = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 0, asked.stderr

@@ -14,6 +14,8 @@ from .operations import Operation, Slice
 ClientKind = Literal["motor", "async", "sync"]
 Make = Literal["plain", "qbmongo"]
 
+_PATIENCE_S = 60.0  # A busy machine is no reason to end the demo.
+
 
 @dataclass(slots=True)
 class Played:
@@ -59,7 +61,7 @@ class Arm(ABC):
         """Wait until this client knows of what others wrote before; nothing for a plain client."""
         wait = getattr(self.handle, "caught_up", None)
         if wait is not None:
-            waiting = wait()
+            waiting = wait(_PATIENCE_S)
             if inspect.isawaitable(waiting):
                 await waiting
 

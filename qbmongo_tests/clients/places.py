@@ -21,7 +21,7 @@ import pytest
 from pymongo import MongoClient
 
 from qbmongo import CacheSettings, Settings
-from qbmongo_tests.clients.sites import Site, ready, resolved
+from qbmongo_tests.clients.sites import PATIENCE_S, Site, ready, resolved
 
 __all__ = [
     "ZERO",
@@ -138,7 +138,7 @@ class Place:
             await ready(self.client, self.site.database, self.c.name, other(self.c).name)
 
     async def caught_up(self) -> None:
-        await resolved(self.client.qb.caught_up())
+        await resolved(self.client.qb.caught_up(PATIENCE_S))
 
     @property
     def cache(self) -> Any:

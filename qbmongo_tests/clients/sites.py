@@ -18,9 +18,12 @@ from qbmongo import CacheSettings, Settings
 from qbmongo_tests.faults import FaultProxy
 from qbmongo_tests.parity.drivers import DRIVERS, Driver, resolved, settled
 
-__all__ = ["CACHED", "Site", "Wire", "ready", "resolved"]
+__all__ = ["CACHED", "PATIENCE_S", "Site", "Wire", "ready", "resolved"]
 
 T = TypeVar("T")
+
+# So long is the watcher waited for: facts of hundreds of collections take a busy machine a while.
+PATIENCE_S = 120.0
 
 # A lease that outlives a slow machine: a test that expects a hit must not lose it to time.
 CACHED = Settings(cache=CacheSettings(lease_s=60.0))
@@ -130,7 +133,7 @@ async def ready(client: Any, database: str, *collections: str) -> None:
     for _ in range(100):
         for name in collections or ("c",):
             await resolved(client[database][name].find_one({"_id": "is it kept?"}))
-        await resolved(client.qb.caught_up())
+        await resolved(client.qb.caught_up(PATIENCE_S))
         namespaces = [engine.cache.namespace(f"{database}.{n}") for n in collections or ("c",)]
         if all(n.facts is not None and n.trust.trusted for n in namespaces):
             return

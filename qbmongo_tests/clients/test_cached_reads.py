@@ -27,7 +27,7 @@ from pymongo.collation import Collation
 from pymongo.read_concern import ReadConcern
 
 from qbmongo import CacheSettings, Settings
-from qbmongo_tests.clients.sites import Site, Wire, ready, resolved
+from qbmongo_tests.clients.sites import PATIENCE_S, Site, Wire, ready, resolved
 
 DOCUMENTS = [{"_id": n, "a": n % 3, "n": 0, "tags": [n, n + 1]} for n in range(10)]
 
@@ -631,7 +631,7 @@ def test_an_unacknowledged_write_drops_what_it_may_touch(site: Site) -> None:
     async def work() -> Any:
         await resolved(collection.find_one({"_id": 1}))
         await resolved(unacknowledged.update_one({"_id": 1}, {"$set": {"n": 1}}))
-        await resolved(client.qb.caught_up())
+        await resolved(client.qb.caught_up(PATIENCE_S))
         return await resolved(collection.find_one({"_id": 1}))
 
     assert site.run(work())["n"] == 1
@@ -657,7 +657,7 @@ def test_another_clients_write_is_seen_once_caught_up(site: Site) -> None:
     async def work() -> Any:
         await resolved(collection.find_one({"_id": 1}))
         await resolved(other.update_one({"_id": 1}, {"$set": {"n": 5}}))
-        await resolved(client.qb.caught_up())
+        await resolved(client.qb.caught_up(PATIENCE_S))
         return await resolved(collection.find_one({"_id": 1}))
 
     assert site.run(work())["n"] == 5

@@ -283,7 +283,7 @@ c.insert_one({"_id": 1, "n": 0})
 engine = client._qb.engine
 while True:
     c.find_one({"_id": 1})
-    client.qb.caught_up()
+    client.qb.caught_up(120.0)
     if client.qb.stats().cache.entries:
         break
 assert c.find_one({"_id": 1})["n"] == 0
@@ -316,13 +316,13 @@ for _ in range(10):
             own[database].c.update_one({"_id": 1}, {"$inc": {"n": 1}})
             ok = ok and own[database].c.find_one({"_id": 1})["n"] >= 1
         ok = ok and c.find_one({"_id": 1})["n"] >= 1
-        client.qb.caught_up()
+        client.qb.caught_up(120.0)
         client.qb.profile()
         ok = ok and c.find_one({"_id": 1})["n"] >= 1
         client.close()
         os._exit(0 if ok else 3)
     assert os.waitpid(child, 0)[1] == 0, "the child did not find what it should"
-    client.qb.caught_up()
+    client.qb.caught_up(120.0)
     assert c.find_one({"_id": 1})["n"] >= 1
 stop.set()
 for thread in threads:

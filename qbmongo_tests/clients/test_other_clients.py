@@ -42,7 +42,7 @@ with OptimizedMongoClient(sys.argv[1], qb=Settings(cache=CacheSettings(lease_s=6
         if do == "write":
             c.update_one({"_id": 1}, {"$set": {"n": n}})
         elif do == "catch up":
-            client.qb.caught_up()
+            client.qb.caught_up(120.0)
         hits = client.qb.stats().cache.hits
         n = c.find_one({"_id": 1})["n"]
         print(json.dumps([n, client.qb.stats().cache.hits - hits]), flush=True)

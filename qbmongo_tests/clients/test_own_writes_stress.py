@@ -25,7 +25,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from qbmongo import OptimizedAsyncMongoClient, OptimizedClient, OptimizedMongoClient
-from qbmongo_tests.clients.sites import CACHED
+from qbmongo_tests.clients.sites import CACHED, PATIENCE_S
 from qbmongo_tests.faults import CloseAfter, CloseBefore, DropReply, FaultProxy
 
 DOCUMENTS = 32
@@ -149,7 +149,7 @@ async def test_tasks_never_read_less_than_was_acknowledged(
     client = client_type(proxy.uri, qb=CACHED)
     collection = client[name].hot
     await collection.find_one({"_id": 0})
-    await client.qb.caught_up()
+    await client.qb.caught_up(PATIENCE_S)
     ledger = Ledger()
     end_s = time.monotonic() + SECONDS
 
@@ -187,7 +187,7 @@ def test_threads_never_read_less_than_was_acknowledged(faulty: tuple[FaultProxy,
     client = OptimizedMongoClient(proxy.uri, qb=CACHED)
     collection = client[name].hot
     collection.find_one({"_id": 0})
-    client.qb.caught_up()
+    client.qb.caught_up(PATIENCE_S)
     ledger = Ledger()
     lock = threading.Lock()
     end_s = time.monotonic() + SECONDS

@@ -30,7 +30,7 @@ from qbmongo_tests.clients.places import (
 )
 from qbmongo_tests.clients.read_write_cases import MOVED, Moves
 from qbmongo_tests.clients.read_write_ways import LEAVES, WAYS, Leaves
-from qbmongo_tests.clients.sites import Site, ready, resolved
+from qbmongo_tests.clients.sites import PATIENCE_S, Site, ready, resolved
 from qbmongo_tests.parity.drivers import DRIVERS
 
 MOVES = (*MOVED, *WAYS)
@@ -113,7 +113,7 @@ def test_answers_are_the_servers_after_the_own_writes_events_too(clients: Client
             await write(place, case)
             for ask in case.reads:
                 await place.mine(ask)
-        await resolved(clients.client.qb.caught_up())
+        await resolved(clients.client.qb.caught_up(PATIENCE_S))
         for place, case in places:
             for ask in case.reads:
                 await place.agree(ask)

@@ -9,12 +9,13 @@ import pytest
 from pymongo import MongoClient
 
 from qbmongo import CacheSettings, OptimizedMongoClient, Settings
+from qbmongo_tests.clients.sites import PATIENCE_S
 from qbmongo_tests.waiting import wait_until
 
 
 def wait_for(client: Any, reached: Any) -> None:
     def is_reached() -> bool:
-        client.qb.caught_up()
+        client.qb.caught_up(PATIENCE_S)
         return bool(reached(client.qb.stats().cache))
 
     assert wait_until(is_reached), client.qb.stats().cache
@@ -39,7 +40,7 @@ def test_hits_are_read_again_and_a_false_one_is_reported(
             ]
 
         def is_kept() -> bool:
-            client.qb.caught_up()
+            client.qb.caught_up(PATIENCE_S)
             hits = client.qb.stats().cache.hits
             read_all()
             return bool(client.qb.stats().cache.hits == hits + 5)

@@ -209,9 +209,9 @@ async def settled(method: Callable[[], Any]) -> Any:
 
 async def caught_up(client: Any) -> None:
     """Wait until our client has seen what other clients wrote before this call."""
-    wait: Callable[[], Awaitable[None] | None] | None = getattr(client.qb, "caught_up", None)
+    wait: Callable[[float], Awaitable[None] | None] | None = getattr(client.qb, "caught_up", None)
     if wait is not None:
-        await resolved(wait())
+        await resolved(wait(CALL_LIMIT_S))
 
 
 async def _each(receiver: Any) -> list[Any]:
