@@ -40,7 +40,7 @@ class AdviseOptions:
     verify_here: bool = False
     no_verify: bool = False
     fail_on: str | None = None
-    sample_size: int = 5_000
+    sample_size: int = 2_000
     time_limit_s: float | None = None
     system_profile: bool | None = None
 

@@ -208,7 +208,7 @@ def _advise(
     ] = None,
     sample_size: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Documents read of each collection.")
-    ] = 5_000,
+    ] = 2_000,
     time_limit: Annotated[
         float | None, typer.Option(min=1, help="Seconds after which nothing more is tried.")
     ] = None,

@@ -51,7 +51,7 @@ class Limits:
     that was kept with its values. max_time_ms: of one command; of one stratum's query.
     """
 
-    sample_documents: int = 5_000
+    sample_documents: int = 2_000
     sample_bytes: int = 32 << 20
     stratum_documents: int = 10
     batch_documents: int = 500

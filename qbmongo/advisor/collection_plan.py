@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from .accesses import Access, accesses_of
 from .candidates import Bundle, Proposer, equality_paths
-from .collations import same_collation
 from .conjunctions import Conjunction
 from .cost import PER_CALL_US, CostModel, Estimate
 from .index_documents import keys_text
@@ -16,12 +15,11 @@ from .records import (
     Candidate,
     CollectionInfo,
     CollectionStatistics,
-    ExistingIndex,
     IndexSpec,
     Rules,
     WorkloadShape,
 )
-from .redundancy import hints_of, why_not_replaced
+from .redundancy import hints_of, is_same_index, why_not_replaced
 from .write_load import WriteLoad
 
 __all__ = ["CollectionPlan"]
@@ -176,10 +174,14 @@ class CollectionPlan:
         existing = [index for index in self.info.indexes if not index.spec.hidden]
         for i in by_weight:
             access = self.accesses[i]
+            if access.hint is not None:
+                continue
             if self._before[i].examined < self.rules.min_examined and not self._before[i].sorts:
                 continue
             for bundle in proposer.bundles(access, self._constants[access.shape]):
-                new = tuple(s for s in bundle.specs if not any(_same(s, e) for e in existing))
+                new = tuple(
+                    s for s in bundle.specs if not any(is_same_index(s, e.spec) for e in existing)
+                )
                 if new and not any(self._is_geo(spec) for spec in new):
                     found.setdefault(new, Bundle(new, bundle.rules))
         return list(found.values())
@@ -459,17 +461,6 @@ def _with_id_index(info: CollectionInfo) -> list[IndexSpec]:
     if not any(spec.keys[0][0] == "_id" and len(spec.keys) == 1 for spec in specs):
         specs.append(IndexSpec(info.namespace, _ID_KEYS, name="_id_", unique=True))
     return specs
-
-
-def _same(spec: IndexSpec, index: ExistingIndex) -> bool:
-    """Whether a proposed index is there already, one that is being built included."""
-    there = index.spec
-    return (
-        spec.keys == there.keys
-        and spec.sparse == there.sparse
-        and spec.partial_filter == there.partial_filter
-        and same_collation(spec.collation, there.collation)
-    )
 
 
 def _shortened(spec: IndexSpec, at: int) -> IndexSpec:

@@ -20,7 +20,7 @@ from .conjunctions import Bound, Conjunction
 from .multikey import Arrays
 from .records import CollectionInfo, CollectionStatistics, IndexSpec, PlanFigures
 from .selectivity import Selectivity
-from .usability import is_usable
+from .usability import is_hinted, is_usable, wildcard_holds
 
 __all__ = ["PER_CALL_US", "CostModel", "Estimate", "plan_us"]
 
@@ -80,9 +80,11 @@ class CostModel:
 
     def estimate(self, access: Access, indexes: Sequence[IndexSpec]) -> Estimate:
         """The cheapest plan as the planner would have it: no collection scan if an index serves."""
+        if access.hint is not None:
+            indexes = [spec for spec in indexes if is_hinted(spec, access.hint)]
         plans = [plan for spec in indexes if (plan := self._single(access, spec)) is not None]
         plans.extend(self._branches(access, indexes))
-        if plans and not _is_forced_scan(access):
+        if plans:
             return min(plans, key=lambda plan: (plan.us, len(plan.indexes)))
         return self._collection_scan(access)
 
@@ -92,7 +94,7 @@ class CostModel:
         now: with those that were there before.
         """
         plans = [plan for spec in added if (plan := self._single(access, spec)) is not None]
-        if not plans or _is_forced_scan(access):
+        if not plans or access.hint is not None:
             return now
         if now.indexes:
             plans.insert(0, now)
@@ -267,7 +269,11 @@ class CostModel:
         spec: IndexSpec,
         chosen: dict[str, str | None],
     ) -> Bound | None:
-        candidates = [bound for bound in where.bounds if _serves(path, bound)]
+        candidates = [
+            bound
+            for bound in where.bounds
+            if _serves(path, bound) and wildcard_holds(spec, bound.path)
+        ]
         if spec.keys[0][1] != "2dsphere":
             candidates = [bound for bound in candidates if bound.kind != "geo"]
         candidates = [
@@ -397,10 +403,6 @@ def _has_special(spec: IndexSpec) -> bool:
 def _key_decides(where: Conjunction) -> bool:
     """Whether each bound is decided by the key alone; null and $exists need the document."""
     return all(bound.kind not in ("null", "exists", "geo", "type") for bound in where.bounds)
-
-
-def _is_forced_scan(access: Access) -> bool:
-    return access.hint in ("$natural", (("$natural", 1),), (("$natural", -1),))
 
 
 def _sort_us(documents: float) -> float:

@@ -71,12 +71,18 @@ def _create(spec: IndexSpec, info: CollectionInfo | None) -> tuple[str, str]:
     keys, text_options = _text_keys(spec)
     options = {**options, **text_options}
     arguments = f", {mongosh_value(options)}" if options else ""
-    keywords = "".join(f", {name}={pymongo_value(value)}" for name, value in options.items())
+    keywords = "".join(f", {_keyword(name, value)}" for name, value in options.items())
     pairs = ", ".join(f"({path!r}, {direction!r})" for path, direction in keys)
     return (
         f"{shell}.createIndex({mongosh_value(dict(keys))}{arguments})",
         f"{python}.create_index([{pairs}]{keywords})",
     )
+
+
+def _keyword(name: str, value: Any) -> str:
+    """One option as an argument in Python; some names of the server's are no names there."""
+    written = pymongo_value(value)
+    return f"{name}={written}" if name.isidentifier() else f"**{{{name!r}: {written}}}"
 
 
 def _text_keys(spec: IndexSpec) -> tuple[list[tuple[str, Any]], dict[str, Any]]:

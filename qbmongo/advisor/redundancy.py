@@ -13,7 +13,7 @@ from .index_documents import default_name, keys_text, name_of_index
 from .multikey import Arrays
 from .records import Candidate, CollectionInfo, ExistingIndex, IndexSpec, Keys, Removal, Rules
 
-__all__ = ["is_id_index", "is_reversed", "removals", "why_not_replaced"]
+__all__ = ["hints_of", "is_same_index", "removals", "why_not_replaced"]
 
 DAY_S = 86_400.0
 
@@ -30,7 +30,7 @@ def why_not_replaced(
         shard_key: of the collection, if known.
     """
     refusals = (
-        (is_id_index(index), "every collection needs its index on _id"),
+        (_is_id_index(index), "every collection needs its index on _id"),
         (index.clustered, "it is the collection itself"),
         (index.unique, "it enforces uniqueness"),
         (bool(index.other.get("prepareUnique")), "it is being made unique"),
@@ -85,7 +85,12 @@ def removals(
     found: list[Removal] = []
     gone: set[str] = set()
     removed: list[IndexSpec] = []
-    candidates = [index for index in info.indexes if not _is_kept(index, hinted)]
+    wanted = {candidate.unhides for candidate in chosen} - {None}
+    candidates = [
+        index
+        for index in info.indexes
+        if not _is_kept(index, hinted) and index.spec.name not in wanted
+    ]
     for index in sorted(candidates, key=_least_wanted_first):
         removal = _replaced(index, info, chosen, arrays, gone)
         if removal is None and index.spec not in used:
@@ -107,7 +112,6 @@ def _replaced(
     spec = index.spec
     if spec.hidden:
         return None
-    name = name_of_index(spec)
     for other in info.indexes:
         by = other.spec
         if by is spec or other.building or name_of_index(by) in gone:
@@ -124,7 +128,6 @@ def _replaced(
         if why_not_replaced(spec, candidate.spec, arrays, info.shard_key) is None:
             reason = f"the new index {keys_text(candidate.spec.keys)} begins with its keys"
             return _removal(index, "replaced", reason, by=candidate.spec, candidate=candidate.id)
-    assert name not in gone
     return None
 
 
@@ -178,7 +181,7 @@ def _is_kept(index: ExistingIndex, hinted: frozenset[str]) -> bool:
     """Whether it stays whatever the counts say."""
     spec = index.spec
     return (
-        is_id_index(spec)
+        _is_id_index(spec)
         or spec.clustered
         or spec.unique
         or bool(spec.other.get("prepareUnique"))
@@ -189,7 +192,21 @@ def _is_kept(index: ExistingIndex, hinted: frozenset[str]) -> bool:
     )
 
 
-def is_id_index(spec: IndexSpec) -> bool:
+def is_same_index(spec: IndexSpec, there: IndexSpec) -> bool:
+    """Whether a proposed index is there already; one that is unique or hidden as well.
+
+    Source: MongoDB manual, createIndexes: keys, sparse, partialFilterExpression and collation tell
+    indexes apart.
+    """
+    return (
+        spec.keys == there.keys
+        and spec.sparse == there.sparse
+        and _same_partial(spec, there)
+        and same_collation(spec.collation, there.collation)
+    )
+
+
+def _is_id_index(spec: IndexSpec) -> bool:
     return len(spec.keys) == 1 and spec.keys[0][0] == "_id" and spec.keys[0][1] != "hashed"
 
 
@@ -214,7 +231,7 @@ def _same_partial(one: IndexSpec, other: IndexSpec) -> bool:
     )
 
 
-def is_reversed(one: Keys, other: Keys) -> bool:
+def _is_reversed(one: Keys, other: Keys) -> bool:
     """Whether the second has the same paths, each in the other direction."""
     return [p for p, _ in one] == [p for p, _ in other] and all(
         isinstance(a, int) and isinstance(b, int) and a == -b
@@ -228,7 +245,7 @@ def _is_prefix(keys: Keys, longer: Keys) -> bool:
     Source: MongoDB manual, "Compound Indexes", "Index Prefixes" and "Sort Order".
     """
     head = longer[: len(keys)]
-    return len(longer) >= len(keys) and (keys == head or is_reversed(keys, head))
+    return len(longer) >= len(keys) and (keys == head or _is_reversed(keys, head))
 
 
 def _serves_shard_key(index: IndexSpec, shard_key: Keys | None) -> bool:

@@ -23,7 +23,7 @@ from .records import (
     Rules,
     WorkloadShape,
 )
-from .redundancy import removals
+from .redundancy import is_same_index, removals
 
 __all__ = ["candidate_id", "propose"]
 
@@ -137,7 +137,7 @@ def _named(candidate: Candidate, info: CollectionInfo) -> Candidate:
         (
             index.spec.name
             for index in info.indexes
-            if index.spec.hidden and candidate_id(index.spec) == candidate.id
+            if index.spec.hidden and is_same_index(spec, index.spec)
         ),
         None,
     )

@@ -76,10 +76,10 @@ def trial_shapes(before: Runs, after: Runs, index: str | None) -> tuple[ShapeTri
     return tuple(found)
 
 
-def shapes_using(runs: Runs, index: str) -> set[str]:
-    """Ids of the shapes of which a trusted run used an index."""
-    return {
+def shapes_using(runs: Runs, index: str) -> list[str]:
+    """Ids of the shapes of which a run used an index, whether it is trusted or not."""
+    return [
         shape
         for shape, each in runs.items()
-        if any(run and run.trusted and index in run.explained.indexes for run in each)
-    }
+        if any(run is not None and index in run.explained.indexes for run in each)
+    ]

@@ -11,9 +11,10 @@ from typing import Any
 
 from .accesses import Access
 from .conjunctions import Bound, Conjunction
-from .records import IndexSpec
+from .index_documents import name_of_index
+from .records import IndexSpec, Keys
 
-__all__ = ["implies", "is_usable"]
+__all__ = ["implies", "is_hinted", "is_usable", "wildcard_holds"]
 
 _ORDINARY = frozenset({"hashed", "2dsphere"})
 
@@ -37,14 +38,32 @@ def is_usable(
     kinds = {direction for _, direction in spec.keys if isinstance(direction, str)}
     if not kinds <= _ORDINARY:
         return False
-    if access.limit is None and access.hint == "$natural":
-        return False
+    places = {path for path, direction in spec.keys if direction == "2dsphere"}
+    if places - {bound.path for bound in where.bounds if bound.kind == "geo"}:
+        return False  # it holds only documents that have the place
     if spec.partial_filter is not None:
         return implies(where, spec.partial_filter, values)
     if spec.sparse:
         paths = {path for path, _ in spec.keys}
         return any(bound.path in paths and bound.excludes_missing for bound in where.bounds)
     return True
+
+
+def is_hinted(spec: IndexSpec, hint: str | Keys) -> bool:
+    """Whether a hint names this index; by name or key pattern."""
+    return hint in (name_of_index(spec), spec.keys)
+
+
+def wildcard_holds(spec: IndexSpec, path: str) -> bool:
+    """Whether a wildcard index has keys for a path. True for every other index.
+
+    Source: MongoDB manual, "Wildcard Indexes", wildcardProjection.
+    """
+    if spec.wildcard_projection is None:
+        return True
+    named = {str(p): bool(kept) for p, kept in spec.wildcard_projection.items() if p != "_id"}
+    within = any(path == p or path.startswith(f"{p}.") for p in named)
+    return within if any(named.values()) else not within
 
 
 def implies(

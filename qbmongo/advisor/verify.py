@@ -154,7 +154,7 @@ class _Trials:
         self._scratch.check()
         wanted = self._questions
         if shapes is not None:
-            wanted = {shape: wanted[shape] for shape in wanted if shape in set(shapes)}
+            wanted = {shape: wanted[shape] for shape in shapes}
         return self._copy.run(wanted)
 
     def _trial(self, change: str, before: Runs, after: Runs, index: str | None) -> Trial:
@@ -274,7 +274,8 @@ class _Trials:
             self._trials[removal.id] = self._trial(removal.id, self._now, self._now, None)
             return
         self._copy.hide(name, True)
-        after = self._run()
+        # A plan that does not use an index is the same without it.
+        after = {**self._now, **self._run(shapes_using(self._now, name))}
         trial = self._trial(removal.id, self._now, after, None)
         self._trials[removal.id] = trial
         if is_harmless(trial):

@@ -61,7 +61,7 @@ def advice_of(
     profiles: Sequence[str | os.PathLike[str]] = (),
     logs: Sequence[str | os.PathLike[str]] = (),
     system_profile: bool | None = None,
-    sample_size: int = 5_000,
+    sample_size: int = 2_000,
     time_limit_s: float | None = None,
     rules: Rules | None = None,
     progress: Progress | None = None,

@@ -126,7 +126,7 @@ class SyncHandle(_Handle):
         this one.
         profiles, logs: files to take in besides the client's own profile. system_profile: read the
         profiler's collections; None: only where there is no other workload.
-        sample_size: documents read of each collection (5,000). time_limit_s: after it nothing more
+        sample_size: documents read of each collection (2,000). time_limit_s: after it nothing more
         is tried. rules: thresholds. progress: called with (step, done, total) in another thread.
 
         Raises ServerUnreadableError where the server cannot be read, and QbError where an option's
@@ -175,7 +175,7 @@ class AsyncHandle(_Handle):
         this one.
         profiles, logs: files to take in besides the client's own profile. system_profile: read the
         profiler's collections; None: only where there is no other workload.
-        sample_size: documents read of each collection (5,000). time_limit_s: after it nothing more
+        sample_size: documents read of each collection (2,000). time_limit_s: after it nothing more
         is tried. rules: thresholds. progress: called with (step, done, total) in another thread.
 
         Raises ServerUnreadableError where the server cannot be read, and QbError where an option's
@@ -229,7 +229,7 @@ class MotorHandle(_Handle):
         this one.
         profiles, logs: files to take in besides the client's own profile. system_profile: read the
         profiler's collections; None: only where there is no other workload.
-        sample_size: documents read of each collection (5,000). time_limit_s: after it nothing more
+        sample_size: documents read of each collection (2,000). time_limit_s: after it nothing more
         is tried. rules: thresholds. progress: called with (step, done, total) in another thread.
 
         Raises ServerUnreadableError where the server cannot be read, and QbError where an option's

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qbmongo.advisor.index_documents import keys_text, name_of_index
-from qbmongo.advisor.report import Report
+from qbmongo.advisor.records import IndexSpec
+from qbmongo.advisor.report import Recommendation, Report
 
 from . import catalogue_order, catalogue_sets, catalogue_shapes
 from .workloads import Case, same_index
@@ -43,6 +44,12 @@ class Score:
         )
 
 
+def _is_wanted(item: Recommendation, spec: IndexSpec) -> bool:
+    """A hidden one is to be unhidden, any other to be created."""
+    action = "unhide" if spec.hidden else "create"
+    return item.action == action and same_index(item.spec, spec)
+
+
 def differences(case: Case, report: Report) -> tuple[list[str], int, int]:
     """What differs from the known answer, how many recommendations are right, and how many are."""
     found: list[str] = []
@@ -51,9 +58,7 @@ def differences(case: Case, report: Report) -> tuple[list[str], int, int]:
     left = list(created)
     right = 0
     for wanted in case.create:
-        match = next(
-            (r for r in left if any(same_index(r.spec, spec) for spec in wanted.any_of)), None
-        )
+        match = next((r for r in left if any(_is_wanted(r, spec) for spec in wanted.any_of)), None)
         if match is None:
             found.append(f"missing {keys_text(wanted.any_of[0].keys)}")
         else:

@@ -164,7 +164,7 @@ def test_options_reach_the_advisor(
     usual, second, third, fourth = given
     assert usual.databases == ()
     assert (usual.verify_on.kind, usual.time_limit_s, usual.system_profile) == ("local", None, None)
-    assert usual.limits.sample_documents == 5_000
+    assert usual.limits.sample_documents == 2_000
     assert second.databases == ("a", "b")
     assert (second.verify_on.kind, second.time_limit_s) == ("nowhere", 9.0)
     assert (second.limits.sample_documents, second.system_profile) == (7, True)

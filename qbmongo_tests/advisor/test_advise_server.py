@@ -244,8 +244,10 @@ async def test_a_cancelled_call_stops_the_work_and_cleans_up(
     loop = asyncio.get_running_loop()
     trying = asyncio.Event()
     cancelled = threading.Event()
+    steps: list[tuple[str, int]] = []
 
     def hold(step: str, done: int, total: int) -> None:
+        steps.append((step, done))
         if step == "trying indexes":
             loop.call_soon_threadsafe(trying.set)
             assert cancelled.wait(LIMIT_S)
@@ -260,6 +262,7 @@ async def test_a_cancelled_call_stops_the_work_and_cleans_up(
     for thread in threading.enumerate():
         if thread.name == "qbmongo-advise":
             await asyncio.to_thread(thread.join, LIMIT_S)
+    assert steps[-1] == ("trying indexes", 0)
     closed = client.close()
     if closed is not None:
         await closed

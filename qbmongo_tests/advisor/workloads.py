@@ -61,7 +61,10 @@ def orders(count: int = COUNT) -> list[Document]:
             "address": {"city": f"town{draw.randrange(80)}", "zip": draw.randrange(500)},
             "tags": [f"t{draw.randrange(40)}", f"t{draw.randrange(40)}"],
             "sizes": [draw.randrange(100), draw.randrange(100)],
-            "items": [{"sku": draw.randrange(200), "qty": draw.randrange(10)} for _ in range(2)],
+            "items": [
+                {"sku": draw.randrange(200), "qty": draw.randrange(10), "lot": draw.randrange(10)}
+                for _ in range(2)
+            ],
             "parent": draw.randrange(400),
             "closed": None if draw.random() < 0.05 else _BASE,
             **({"note": f"n{i}"} if draw.random() < 0.02 else {}),
