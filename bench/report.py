@@ -36,6 +36,7 @@ MODULES = (
     "steps",
     "misses",
     "passthrough",
+    "writes",
     "invalidation",
     "memory",
     "import",
