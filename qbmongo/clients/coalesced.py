@@ -200,10 +200,30 @@ class Sender:
         """The definitions of a collection's indexes, or None if they could not be read."""
         self.coalescer.indexes.read(namespace, indexes, monotonic())
 
-    def enter(self, lane: Lane) -> Go | None:
-        """A place on the wire for a lone call; None if it has to gather."""
-        with self.engine.lock:
-            sending = lane.enter(monotonic())
+    def enter(self, lane: Lane, write: Write) -> Any:
+        """How a write begins.
+
+        Returns Go: a place on the wire for a lone call. SEND_ALONE: alone and beside the lane, as
+        writes of its shape hold up others. None: it has to gather.
+        """
+        try:
+            now_s = monotonic()
+            stats = write.stats
+            if stats is not None:
+                pace = self.coalescer.pace(stats)
+                if pace.is_slow(now_s):
+                    self.coalescer.refused["slow"] += 1
+                    return SEND_ALONE
+                if pace.wanted:
+                    pace.wanted = False
+                    write.watch(pace, lane.limits.patience_s)
+                    self.coalescer.refused["looked_at"] += 1
+                    return SEND_ALONE
+            with self.engine.lock:
+                sending = lane.enter(now_s)
+        except Exception as error:
+            self.engine.fault("coalesce", error)
+            return SEND_ALONE
         return None if sending is None else Go(self, lane, sending)
 
     def gather(
@@ -318,7 +338,7 @@ class Sender:
         try:
             reply = reply_of(result, error, wire)
             verdicts = settle(batch, reply)
-            self._learn(batch, reply, verdicts)
+            self._learn(batch, reply, verdicts, lane.limits.patience_s)
             given = answers(batch, verdicts, error)
         except Exception as fault:
             # What became of each operation cannot be told any more: as if no answer had come.
@@ -328,9 +348,12 @@ class Sender:
         self._bring(self, list(zip(batch.slots, given, strict=True)))
         self.landed(lane, batch.sending)
 
-    def _learn(self, batch: Batch, reply: BatchReply, verdicts: list[Verdict]) -> None:
+    def _learn(
+        self, batch: Batch, reply: BatchReply, verdicts: list[Verdict], patience_s: float
+    ) -> None:
         coalescer = self.coalescer
         with self.engine.lock:
             coalescer.count(verdicts)
+            coalescer.arrived(batch, patience_s, monotonic())
             if batch.slots[0].item.kind != "insert_one":
                 coalescer.bulk_write_answered(reply, monotonic())

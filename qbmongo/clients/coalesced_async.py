@@ -50,7 +50,7 @@ async def write_joined(
     """A write that may travel with others: alone at once, or with those that gather."""
     lane, joined = admitted
     gathered: JoinedWrite | None = None
-    go: Any = sender.enter(lane)
+    go: Any = sender.enter(lane, write)
     if go is None:
         loop = asyncio.get_running_loop()
         waiter = TaskSlot(loop)
@@ -77,10 +77,13 @@ async def write_joined(
         write.failed()
         raise
     finally:
-        if go is not None:
+        if type(go) is Go:
             go.landed()
-    write.done(result)
-    return result if gathered is None else plain_result(gathered, result)
+    if gathered is None:
+        write.done(result)
+        return result
+    write.joined(result)
+    return plain_result(gathered, result)
 
 
 async def _answer(sender: Sender, lane: Lane, slot: Slot, waiter: TaskSlot, write: Write) -> Any:

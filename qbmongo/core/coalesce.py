@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ..records import Batch, BatchReply, Sending, Verdict, WriteKind
 from .index_names import IndexNames
 from .lanes import Lane, LaneCounts, LaneLimits
+from .pace import Pace, Paces
 
 __all__ = ["REFUSALS", "SAME_FORM", "UNSUPPORTED", "Coalescer", "Group", "settle"]
 
@@ -51,8 +52,8 @@ class Coalescer:
     refused: writes that went straight to the driver although the part is on, by reason.
     alone: operations of batches that were sent as plain calls after all. unknown: operations whose
     outcome nobody knows. off_reason: why nothing travels together any more, or None.
-    indexes: fields that are the first one of an index. version: changes when lanes were forgotten,
-    and must be asked for again.
+    indexes: fields that are the first one of an index. paces: how long things usually take.
+    version: changes when lanes were forgotten, and must be asked for again.
     """
 
     def __init__(self, max_pending_bytes: int) -> None:
@@ -62,6 +63,7 @@ class Coalescer:
         self.alone = 0
         self.unknown = 0
         self.indexes = IndexNames()
+        self.paces = Paces()
         self.off_reason: str | None = None
         self.version = 0
         self._lanes: dict[tuple[str, Group], list[tuple[Any, Lane]]] = {}
@@ -156,6 +158,24 @@ class Coalescer:
             else:
                 waiter.deliver(None)
         self._flushes = waiting
+
+    def pace(self, stats: Any) -> Pace:
+        """The pace of a shape; stats: of the shape."""
+        if stats.pace is None:
+            stats.pace = Pace()
+        return stats.pace  # type: ignore[no-any-return]
+
+    def looked_at(self, pace: Pace, took_s: float, patience_s: float, now_s: float) -> None:
+        """A call that went alone to be looked at is over."""
+        pace.looked_at(took_s, self.paces.limit_s(patience_s), now_s)
+
+    def arrived(self, batch: Batch, patience_s: float, now_s: float) -> None:
+        """A batch came back."""
+        paces = {slot.item.stats.pace for slot in batch.slots if slot.item.stats is not None} - {
+            None
+        }
+        took_s = now_s - batch.sending.started_s
+        self.paces.batch(took_s, paces, patience_s, len(batch.slots))
 
     def count(self, verdicts: list[Verdict]) -> None:
         """Counts what is unusual among a batch's verdicts."""
