@@ -301,8 +301,7 @@ class Sender:
                 self._bring(self, [(slots[0], Go(self, lane, batch.sending))])
                 return
             if slots:
-                if not self._goes_alone(slots[0]):
-                    self._send(self, lane, batch)
+                if self._is_sent(lane, batch):
                     return
                 self._bring(self, [(slot, SEND_ALONE) for slot in slots])
             with self.engine.lock:
@@ -310,6 +309,17 @@ class Sender:
             if following is None:
                 return
             batch = following
+
+    def _is_sent(self, lane: Lane, batch: Batch) -> bool:
+        """Sends a batch as one command, unless each operation has to go alone."""
+        try:
+            if self._goes_alone(batch.slots[0]):
+                return False
+            self._send(self, lane, batch)
+        except Exception as error:
+            self.engine.fault("dispatch", error)
+            return False
+        return True
 
     def _goes_alone(self, slot: Slot) -> bool:
         now_s = monotonic()

@@ -41,10 +41,10 @@ class Write:
         try:
             op = write_op(kind, scope.namespace, args, kwargs)
             self._ticket = scope.begin_write(op, monotonic())
-            if codec is not None:
-                self.freeze(codec)
         except Exception as error:
             scope.engine.fault("begin_write", error)
+        if codec is not None:
+            self.freeze(codec)
 
     @property
     def stats(self) -> Any:
@@ -55,7 +55,10 @@ class Write:
         """Puts private copies in the place of the arguments, where the cache needs them."""
         freeze = FREEZERS.get(self._kind) if self._scope.cache is not None else None
         if freeze is not None:
-            self.args, self.kwargs = freeze(codec, self.args, self.kwargs)
+            try:
+                self.args, self.kwargs = freeze(codec, self.args, self.kwargs)
+            except Exception as error:
+                self._scope.engine.fault("begin_write", error)
 
     def watch(self, pace: Any, patience_s: float) -> None:
         """How long this call takes says something of its shape's pace."""
