@@ -37,6 +37,7 @@ MODULES = (
     "misses",
     "passthrough",
     "writes",
+    "reads",
     "invalidation",
     "memory",
     "import",
