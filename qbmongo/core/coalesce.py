@@ -22,8 +22,8 @@ __all__ = ["REFUSALS", "SAME_FORM", "UNSUPPORTED", "Coalescer", "Group", "settle
 Group = Literal["insert", "update"]
 """insert: one unordered insert command; update: one bulkWrite of updates, replacements, deletes."""
 
-UNSUPPORTED = frozenset({59, 115})
-"""CommandNotFound, CommandNotSupported: the server cannot bulkWrite (yet)."""
+UNSUPPORTED = frozenset({59, 115, 323})
+"""CommandNotFound, CommandNotSupported, APIStrictError: the server cannot bulkWrite (yet)."""
 
 REFUSALS = UNSUPPORTED | {2, 9, 13, 20, 73, 166}
 """Refusals of a whole command that precede its execution: BadValue, FailedToParse, Unauthorized,
@@ -39,6 +39,8 @@ would have said is found out by making it: some are errors of the whole command 
 that moves a document to another shard succeeds only there."""
 
 _PROBE_S = 3600.0
+_ASK_AGAIN_S = 60.0
+_UNAUTHORIZED = 13
 _MAX_LANES = 2000
 _ALONE = Verdict("alone")
 _UNKNOWN = Verdict("unknown")
@@ -119,6 +121,9 @@ class Coalescer:
             reply.failure == "other" and reply.sent == 0
         ):
             self._unsupported_until_s = now_s + _PROBE_S
+        elif reply.failure == "command" and reply.code == _UNAUTHORIZED:
+            # Perhaps only for these collections, perhaps for this command.
+            self._unsupported_until_s = now_s + _ASK_AGAIN_S
 
     def primary_changed(self) -> None:
         """Another primary may have another version."""
