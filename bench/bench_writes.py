@@ -13,15 +13,15 @@ import itertools
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pymongo import UpdateOne
 from rich.console import Console
 
+from bench.callers import Call, Latencies, many_callers, threads
 from bench.interleaved import (
     Arm,
     Budget,
@@ -48,19 +48,6 @@ CACHED = "qbmongo, cache on"
 ARMS = (PLAIN, BY_HAND, TASKS, OURS, CACHED)
 _SLOW_DOCUMENT = "slow"
 _SLOW_ELEMENTS = 150_000
-
-Call = Callable[[Any, int], Any]
-
-
-@dataclass
-class Latencies:
-    """Milliseconds of each caller's wait, over all rounds."""
-
-    ms: array[float] = field(default_factory=lambda: array("d"))
-
-    def quantile(self, percent: int) -> float:
-        ordered = sorted(self.ms)
-        return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
 def tables(uri: str, effort: Effort) -> Iterator[Table]:
@@ -127,7 +114,7 @@ def _table(
     by_hand: Callable[[Any, int], Any],
 ) -> Table:
     rounds = max(3, min(effort.rounds, 25_000 // callers))
-    with opened(kind, uris[PLAIN], WRITTEN) as bench, _pool(kind, callers) as pool:
+    with opened(kind, uris[PLAIN], WRITTEN) as bench, threads(kind, callers) as pool:
         things = {
             PLAIN: bench.plain(),
             BY_HAND: bench.plain(uri=uris[BY_HAND]),
@@ -139,7 +126,7 @@ def _table(
         bench.warm(warm, lambda: warm.find_one({"_id": 1}))
         latencies = {arm: Latencies() for arm in ARMS}
         runs = {
-            arm: _callers(bench, things[arm], call, latencies[arm], pool)
+            arm: many_callers(bench, things[arm], call, latencies[arm], pool)
             for arm in (PLAIN, OURS, CACHED)
         }
         runs[BY_HAND] = _whole(bench, things[BY_HAND], by_hand, latencies[BY_HAND])
@@ -217,45 +204,6 @@ def _budgets(
 
 
 # How callers call
-
-
-@contextmanager
-def _pool(kind: str, callers: int) -> Iterator[ThreadPoolExecutor | None]:
-    if kind != "sync":
-        yield None
-        return
-    with ThreadPoolExecutor(callers) as pool:
-        yield pool
-
-
-def _callers(
-    bench: Bench, things: Any, call: Call, latencies: Latencies, pool: ThreadPoolExecutor | None
-) -> Callable[[int], Any]:
-    """So many callers at the same time, each with a task or a thread of its own."""
-    clock = time.perf_counter
-
-    if pool is not None:
-
-        def timed(place: int) -> None:
-            started_s = clock()
-            call(things, place)
-            latencies.ms.append((clock() - started_s) * 1e3)
-
-        def run(calls: int) -> None:
-            for _ in pool.map(timed, range(calls)):
-                pass
-
-        return run
-
-    async def caller(place: int) -> None:
-        started_s = clock()
-        await call(things, place)
-        latencies.ms.append((clock() - started_s) * 1e3)
-
-    async def run_async(calls: int) -> None:
-        await asyncio.gather(*[caller(place) for place in range(calls)])
-
-    return run_async
 
 
 def _whole(

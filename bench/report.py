@@ -36,6 +36,8 @@ MODULES = (
     "steps",
     "misses",
     "passthrough",
+    "writes",
+    "reads",
     "invalidation",
     "memory",
     "import",

@@ -154,7 +154,7 @@ class CoalesceSettings:
     """
 
     max_in_flight: int = 2
-    max_batch_ops: int = 1000
+    max_batch_ops: int = 500
     max_batch_bytes: int = 4 * 1024 * 1024
     max_pending_bytes: int = 64 * 1024 * 1024
     linger_s: float = 0.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from array import array
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -21,11 +23,19 @@ from qbmongo.advisor.records import IndexSpec
 from qbmongo.advisor.report import Recommendation, Report
 from qbmongo.demo import run as demo_run
 from qbmongo.demo.advice import advice, create_advised, gains, show_advice
-from qbmongo.demo.arms import Played, open_arm, play_sync
+from qbmongo.demo.arms import AsyncArm, Played, SyncArm, at_the_same_time, open_arm, play_sync
 from qbmongo.demo.data import FlightsData
 from qbmongo.demo.dataset import Timetable, load
 from qbmongo.demo.errors import DemoError
-from qbmongo.demo.operations import FOREIGN_FLIGHTS, Operation, Slice, in_short, slices
+from qbmongo.demo.operations import (
+    FOREIGN_FLIGHTS,
+    MINUTES_PER_BANK,
+    MINUTES_PER_SLICE,
+    Operation,
+    Slice,
+    in_short,
+    slices,
+)
 from qbmongo.demo.replay import Contender, Outcome, Tally, replay
 from qbmongo.demo.run import DemoOptions, run_demo
 from qbmongo.demo.sites import given_sites
@@ -194,6 +204,64 @@ class TestStream:
     def test_no_flight_to_come_is_refused(self) -> None:
         with pytest.raises(ValueError, match="load more flights"):
             slices(Timetable(datetime(2013, 1, 1), []))
+
+
+class TestBanks:
+    """The writes of a turn are made at the same time, whatever the client."""
+
+    def test_a_bank_has_a_journal_entry_for_each_change(self, timetable: Timetable) -> None:
+        sizes = []
+        for piece in islice(slices(timetable), 40):
+            operations = piece.operations
+            entries = sum(op.kind == "journal entry" for op in operations)
+            updates = sum(op.kind == "status update" for op in operations)
+            assert entries == updates + MINUTES_PER_SLICE // MINUTES_PER_BANK
+            sizes += [len(turn) for turn in piece.turns if at_the_same_time(turn)]
+        assert max(sizes) > 10
+
+    async def test_an_async_arm_awaits_none_before_all_are_called(self) -> None:
+        waiting: list[asyncio.Future[int]] = []
+
+        class Meeting:
+            def insert_one(self, document: Any) -> asyncio.Future[int]:
+                waiting.append(asyncio.get_running_loop().create_future())
+                if len(waiting) == 5:
+                    for number, future in enumerate(waiting):
+                        future.set_result(number)
+                return waiting[-1]
+
+        arm = AsyncArm(_client(Meeting()), "airport")
+        played = await arm.play(_bank(5))
+        assert played.answers == [0, 1, 2, 3, 4]
+        assert len(played.latencies_ns) == 5
+
+    async def test_a_sync_arm_has_a_thread_for_each(self) -> None:
+        meeting = threading.Barrier(5, timeout=30)
+
+        class Meeting:
+            def insert_one(self, document: Any) -> Any:
+                meeting.wait()
+                return document["_id"]
+
+        arm = SyncArm(_client(Meeting()), "airport")
+        played = await arm.play(_bank(5))
+        assert played.answers == [0, 1, 2, 3, 4]
+        await arm.close()
+
+
+def _client(collection: Any) -> Any:
+    class Client(dict[str, Any]):
+        def close(self) -> None: ...
+
+    return Client(airport=dict.fromkeys(("flights", "planes", "journal"), collection))
+
+
+def _bank(count: int) -> Slice:
+    entries = [
+        Operation("journal entry", "journal", "insert_one", document={"_id": number})
+        for number in range(count)
+    ]
+    return Slice((tuple(entries),), ())
 
 
 class FakeArm:

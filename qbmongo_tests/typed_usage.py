@@ -15,6 +15,7 @@ from pymongo.results import InsertOneResult
 
 from qbmongo import (
     CacheSettings,
+    CoalesceSettings,
     OptimizedAsyncMongoClient,
     OptimizedClient,
     OptimizedMongoClient,
@@ -24,7 +25,7 @@ from qbmongo import (
     Settings,
     SettingsError,
 )
-from qbmongo.clients.stats import CacheStats, Stats
+from qbmongo.clients.stats import CacheStats, CoalesceStats, Stats
 from qbmongo.local_server import LocalServer, ServerKind, ServerProgram, find_server
 from qbmongo.profiles import ProfileSnapshot
 
@@ -75,6 +76,8 @@ def synchronous() -> Document | None:
             dotted.insert_one(found)
         stats: Stats = client.qb.stats()
         cache: CacheStats | None = stats.cache
+        coalesce: CoalesceStats | None = stats.coalesce
+        use(coalesce)
         if cache is not None:
             ratio: float = cache.hit_ratio
             reasons: Mapping[str, int] = cache.bypassed
@@ -82,6 +85,8 @@ def synchronous() -> Document | None:
         with client.qb.uncached():
             count: int = collection.count_documents({})
         client.qb.options("shop.orders", cache=None, profile=ProfileSettings(slow_ms=count))
+        client.qb.options("shop.carts", coalesce=CoalesceSettings(max_in_flight=4))
+        client.qb.flush()
         client.qb.clear()
         profile: ProfileSnapshot = client.qb.profile()
         profile.save("profile.json")

@@ -200,10 +200,30 @@ class Sender:
         """The definitions of a collection's indexes, or None if they could not be read."""
         self.coalescer.indexes.read(namespace, indexes, monotonic())
 
-    def enter(self, lane: Lane) -> Go | None:
-        """A place on the wire for a lone call; None if it has to gather."""
-        with self.engine.lock:
-            sending = lane.enter(monotonic())
+    def enter(self, lane: Lane, write: Write) -> Any:
+        """How a write begins.
+
+        Returns Go: a place on the wire for a lone call. SEND_ALONE: alone and beside the lane, as
+        writes of its shape hold up others. None: it has to gather.
+        """
+        try:
+            now_s = monotonic()
+            stats = write.stats
+            if stats is not None:
+                pace = self.coalescer.pace(stats)
+                if pace.is_slow(now_s):
+                    self.coalescer.refused["slow"] += 1
+                    return SEND_ALONE
+                if pace.wanted:
+                    pace.wanted = False
+                    write.watch(pace, lane.limits.patience_s)
+                    self.coalescer.refused["looked_at"] += 1
+                    return SEND_ALONE
+            with self.engine.lock:
+                sending = lane.enter(now_s)
+        except Exception as error:
+            self.engine.fault("coalesce", error)
+            return SEND_ALONE
         return None if sending is None else Go(self, lane, sending)
 
     def gather(
@@ -281,8 +301,7 @@ class Sender:
                 self._bring(self, [(slots[0], Go(self, lane, batch.sending))])
                 return
             if slots:
-                if not self._goes_alone(slots[0]):
-                    self._send(self, lane, batch)
+                if self._is_sent(lane, batch):
                     return
                 self._bring(self, [(slot, SEND_ALONE) for slot in slots])
             with self.engine.lock:
@@ -290,6 +309,17 @@ class Sender:
             if following is None:
                 return
             batch = following
+
+    def _is_sent(self, lane: Lane, batch: Batch) -> bool:
+        """Sends a batch as one command, unless each operation has to go alone."""
+        try:
+            if self._goes_alone(batch.slots[0]):
+                return False
+            self._send(self, lane, batch)
+        except Exception as error:
+            self.engine.fault("dispatch", error)
+            return False
+        return True
 
     def _goes_alone(self, slot: Slot) -> bool:
         now_s = monotonic()
@@ -318,7 +348,7 @@ class Sender:
         try:
             reply = reply_of(result, error, wire)
             verdicts = settle(batch, reply)
-            self._learn(batch, reply, verdicts)
+            self._learn(batch, reply, verdicts, lane.limits.patience_s)
             given = answers(batch, verdicts, error)
         except Exception as fault:
             # What became of each operation cannot be told any more: as if no answer had come.
@@ -328,9 +358,12 @@ class Sender:
         self._bring(self, list(zip(batch.slots, given, strict=True)))
         self.landed(lane, batch.sending)
 
-    def _learn(self, batch: Batch, reply: BatchReply, verdicts: list[Verdict]) -> None:
+    def _learn(
+        self, batch: Batch, reply: BatchReply, verdicts: list[Verdict], patience_s: float
+    ) -> None:
         coalescer = self.coalescer
         with self.engine.lock:
             coalescer.count(verdicts)
+            coalescer.arrived(batch, patience_s, monotonic())
             if batch.slots[0].item.kind != "insert_one":
                 coalescer.bulk_write_answered(reply, monotonic())

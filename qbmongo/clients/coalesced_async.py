@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import time
 from collections.abc import Coroutine
@@ -50,7 +51,7 @@ async def write_joined(
     """A write that may travel with others: alone at once, or with those that gather."""
     lane, joined = admitted
     gathered: JoinedWrite | None = None
-    go: Any = sender.enter(lane)
+    go: Any = sender.enter(lane, write)
     if go is None:
         loop = asyncio.get_running_loop()
         waiter = TaskSlot(loop)
@@ -77,10 +78,13 @@ async def write_joined(
         write.failed()
         raise
     finally:
-        if go is not None:
+        if type(go) is Go:
             go.landed()
-    write.done(result)
-    return result if gathered is None else plain_result(gathered, result)
+    if gathered is None:
+        write.done(result)
+        return result
+    write.joined(result)
+    return plain_result(gathered, result)
 
 
 async def _answer(sender: Sender, lane: Lane, slot: Slot, waiter: TaskSlot, write: Write) -> Any:
@@ -118,7 +122,20 @@ def _due(sender: Sender, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
 
 def send(sender: Sender, lane: Lane, batch: Batch) -> None:
     """Sends a batch in a task of its own, in an empty context."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # The loop has ended, and what is left of its tasks is being collected.
+        _give_up(batch)
+        sender.landed(lane, batch.sending)
+        return
     _spawn(sender, _carry(sender, lane, batch))
+
+
+def _give_up(batch: Batch) -> None:
+    for slot in batch.slots:
+        with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
+            slot.waiter.future.cancel()
 
 
 def _spawn(sender: Sender, work: Coroutine[Any, Any, None]) -> None:
@@ -149,8 +166,7 @@ async def _carry(sender: Sender, lane: Lane, batch: Batch) -> None:
         error = raised
     except BaseException:
         # The loop is ending: so do those who wait.
-        for slot in batch.slots:
-            slot.waiter.future.cancel()
+        _give_up(batch)
         sender.landed(lane, batch.sending)
         raise
     sender.outcome(lane, batch, result, error, wire)
@@ -160,9 +176,13 @@ def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
     """Gives tasks their answers."""
     for slot, answer in answers:
         future = slot.waiter.future
-        if not future.done():
-            future.set_result(answer)
-        elif type(answer) is Go:
+        try:
+            if not future.done():
+                future.set_result(answer)
+                continue
+        except RuntimeError:  # a closed loop: nobody waits any more
+            pass
+        if type(answer) is Go:
             answer.landed()
 
 

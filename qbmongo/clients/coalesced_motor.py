@@ -55,7 +55,7 @@ def write_joined(
 ) -> Any:
     """A write that may travel with others, as a Future. collection: the driver's own."""
     lane, joined = admitted
-    go: Any = sender.enter(lane)
+    go: Any = sender.enter(lane, write)
     if go is None:
         waiter = FutureSlot(loop, sync_method)
         call = JoinedCall(scope, collection, collection.database.client, write)
@@ -71,10 +71,12 @@ def write_joined(
 
     def job() -> Any:
         begun.append(True)
-        return _plain(sync_method, collection, write, go)
+        result = _plain(sync_method, collection, write, go)
+        write.done(result)
+        return result
 
     future = executor.run_on_executor(loop, job)
-    if go is not None:
+    if type(go) is Go:
 
         def ended(done: Any) -> None:
             # Cancelled before a thread took it: then nobody else tells.
@@ -85,18 +87,16 @@ def write_joined(
     return future
 
 
-def _plain(method: Callable[..., Any], collection: Any, write: Write, go: Go | None) -> Any:
+def _plain(method: Callable[..., Any], collection: Any, write: Write, go: Any) -> Any:
     """The plain call, in an executor thread."""
     try:
-        result = method(collection, *write.args, **write.kwargs)
+        return method(collection, *write.args, **write.kwargs)
     except BaseException:
         write.failed()
         raise
     finally:
-        if go is not None:
+        if type(go) is Go:
             go.landed()
-    write.done(result)
-    return result
 
 
 def _run(job: Callable[[], Any], context: contextvars.Context) -> None:
@@ -140,6 +140,7 @@ def _alone(slot: Slot, go: Go | None) -> None:
     try:
         call.write.args, call.write.kwargs = plain_arguments(slot.item)
         result = _plain(waiter.method, call.collection, call.write, go)
+        call.write.joined(result)
         answer = plain_result(slot.item, result)
     except BaseException as error:
         answer = Raised(error)

@@ -70,7 +70,7 @@ def write_joined(
     """A write that may travel with others: alone at once, or with those that gather."""
     lane, joined = admitted
     gathered: JoinedWrite | None = None
-    go: Any = sender.enter(lane)
+    go: Any = sender.enter(lane, write)
     if go is None:
         waiter = ThreadSlot()
         call = JoinedCall(scope, collection, collection.database.client, write)
@@ -97,10 +97,13 @@ def write_joined(
         write.failed()
         raise
     finally:
-        if go is not None:
+        if type(go) is Go:
             go.landed()
-    write.done(result)
-    return result if gathered is None else plain_result(gathered, result)
+    if gathered is None:
+        write.done(result)
+        return result
+    write.joined(result)
+    return plain_result(gathered, result)
 
 
 def _answer(sender: Sender, lane: Lane, slot: Slot, waiter: ThreadSlot, write: Write) -> Any:

@@ -154,6 +154,8 @@ class EffectListener(CommandListener):
                 return
             self._topology = topology
             for server in topology.server_descriptions().values():
+                if engine.coalescer is not None and server.round_trip_time is not None:
+                    engine.coalescer.paces.way_s = server.round_trip_time
                 if server.server_type_name == "RSPrimary":
                     primary = (server.address, server.election_id)
                     before, self._primary = self._primary, primary

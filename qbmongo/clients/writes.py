@@ -22,7 +22,7 @@ class Write:
     options where the driver call runs beside other threads, so that private copies must be sent.
     """
 
-    __slots__ = ("_kind", "_scope", "_ticket", "args", "kwargs")
+    __slots__ = ("_kind", "_pace", "_scope", "_ticket", "args", "kwargs")
 
     def __init__(
         self,
@@ -37,13 +37,14 @@ class Write:
         self._kind = kind
         self._scope = scope
         self._ticket: Ticket | None = None
+        self._pace: tuple[Any, float] | None = None
         try:
             op = write_op(kind, scope.namespace, args, kwargs)
             self._ticket = scope.begin_write(op, monotonic())
-            if codec is not None:
-                self.freeze(codec)
         except Exception as error:
             scope.engine.fault("begin_write", error)
+        if codec is not None:
+            self.freeze(codec)
 
     @property
     def stats(self) -> Any:
@@ -54,14 +55,27 @@ class Write:
         """Puts private copies in the place of the arguments, where the cache needs them."""
         freeze = FREEZERS.get(self._kind) if self._scope.cache is not None else None
         if freeze is not None:
-            self.args, self.kwargs = freeze(codec, self.args, self.kwargs)
+            try:
+                self.args, self.kwargs = freeze(codec, self.args, self.kwargs)
+            except Exception as error:
+                self._scope.engine.fault("begin_write", error)
+
+    def watch(self, pace: Any, patience_s: float) -> None:
+        """How long this call takes says something of its shape's pace."""
+        self._pace = (pace, patience_s)
 
     def done(self, result: Any) -> None:
         """The driver returned."""
         if self._ticket is None:
             return
         try:
-            self._scope.settle_write(self._ticket, monotonic(), changed(result))
+            now_s = monotonic()
+            if self._pace is not None:
+                coalescer = self._scope.engine.coalescer
+                if coalescer is not None:
+                    pace, patience_s = self._pace
+                    coalescer.looked_at(pace, now_s - self._ticket.started_s, patience_s, now_s)
+            self._scope.settle_write(self._ticket, now_s, changed(result))
         except Exception as error:
             self._scope.engine.fault("settle_write", error)
 

@@ -284,7 +284,9 @@ class Cache:
         for namespace, facts in zip(fill.namespaces, fill.facts, strict=True):
             if namespace.forgotten > fill.stamp:
                 return "forgotten"
-            if namespace.facts is None or namespace.facts != facts:
+            if namespace.facts is not facts and (
+                namespace.facts is None or namespace.facts != facts
+            ):
                 return "facts"
             for number, effect, time in namespace.log:
                 if number <= fill.stamp or (time and fill.seen >= time):

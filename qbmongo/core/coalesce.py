@@ -15,14 +15,15 @@ from typing import Any, Literal
 from ..records import Batch, BatchReply, Sending, Verdict, WriteKind
 from .index_names import IndexNames
 from .lanes import Lane, LaneCounts, LaneLimits
+from .pace import Pace, Paces
 
 __all__ = ["REFUSALS", "SAME_FORM", "UNSUPPORTED", "Coalescer", "Group", "settle"]
 
 Group = Literal["insert", "update"]
 """insert: one unordered insert command; update: one bulkWrite of updates, replacements, deletes."""
 
-UNSUPPORTED = frozenset({59, 115})
-"""CommandNotFound, CommandNotSupported: the server cannot bulkWrite (yet)."""
+UNSUPPORTED = frozenset({59, 115, 323})
+"""CommandNotFound, CommandNotSupported, APIStrictError: the server cannot bulkWrite (yet)."""
 
 REFUSALS = UNSUPPORTED | {2, 9, 13, 20, 73, 166}
 """Refusals of a whole command that precede its execution: BadValue, FailedToParse, Unauthorized,
@@ -38,6 +39,8 @@ would have said is found out by making it: some are errors of the whole command 
 that moves a document to another shard succeeds only there."""
 
 _PROBE_S = 3600.0
+_ASK_AGAIN_S = 60.0
+_UNAUTHORIZED = 13
 _MAX_LANES = 2000
 _ALONE = Verdict("alone")
 _UNKNOWN = Verdict("unknown")
@@ -51,8 +54,8 @@ class Coalescer:
     refused: writes that went straight to the driver although the part is on, by reason.
     alone: operations of batches that were sent as plain calls after all. unknown: operations whose
     outcome nobody knows. off_reason: why nothing travels together any more, or None.
-    indexes: fields that are the first one of an index. version: changes when lanes were forgotten,
-    and must be asked for again.
+    indexes: fields that are the first one of an index. paces: how long things usually take.
+    version: changes when lanes were forgotten, and must be asked for again.
     """
 
     def __init__(self, max_pending_bytes: int) -> None:
@@ -62,6 +65,7 @@ class Coalescer:
         self.alone = 0
         self.unknown = 0
         self.indexes = IndexNames()
+        self.paces = Paces()
         self.off_reason: str | None = None
         self.version = 0
         self._lanes: dict[tuple[str, Group], list[tuple[Any, Lane]]] = {}
@@ -117,6 +121,9 @@ class Coalescer:
             reply.failure == "other" and reply.sent == 0
         ):
             self._unsupported_until_s = now_s + _PROBE_S
+        elif reply.failure == "command" and reply.code == _UNAUTHORIZED:
+            # Perhaps only for these collections, perhaps for this command.
+            self._unsupported_until_s = now_s + _ASK_AGAIN_S
 
     def primary_changed(self) -> None:
         """Another primary may have another version."""
@@ -156,6 +163,24 @@ class Coalescer:
             else:
                 waiter.deliver(None)
         self._flushes = waiting
+
+    def pace(self, stats: Any) -> Pace:
+        """The pace of a shape; stats: of the shape."""
+        if stats.pace is None:
+            stats.pace = Pace()
+        return stats.pace  # type: ignore[no-any-return]
+
+    def looked_at(self, pace: Pace, took_s: float, patience_s: float, now_s: float) -> None:
+        """A call that went alone to be looked at is over."""
+        pace.looked_at(took_s, self.paces.limit_s(patience_s), now_s)
+
+    def arrived(self, batch: Batch, patience_s: float, now_s: float) -> None:
+        """A batch came back."""
+        paces = {slot.item.stats.pace for slot in batch.slots if slot.item.stats is not None} - {
+            None
+        }
+        took_s = now_s - batch.sending.started_s
+        self.paces.batch(took_s, paces, patience_s, len(batch.slots))
 
     def count(self, verdicts: list[Verdict]) -> None:
         """Counts what is unusual among a batch's verdicts."""

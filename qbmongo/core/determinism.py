@@ -164,7 +164,8 @@ def cacheable(op: ReadOp) -> str | None:
     if op.kind not in _KINDS:
         return "kind"
     try:
-        _check_options(op)
+        if op.options is not None:
+            _check_options(op)
         _check_filter(op.filter)
         if op.projection is not None:
             _check_projection(op.projection)

@@ -17,6 +17,7 @@ import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from bson.objectid import ObjectId
 from bson.regex import Regex
 
 from ..records import Effect, Footprint, ReadOp
@@ -40,6 +41,8 @@ __all__ = ["cacheable", "footprint_of", "may_affect", "with_ids"]
 _ID_PATHS: Paths = frozenset({"_id"})
 # A pattern is a condition, and null also equals a missing field.
 _VALUES = SCALARS - {Regex, re.Pattern}
+# Their canonical form is the value itself.
+_OWN_FORM = frozenset({int, str, ObjectId})
 _PLAIN_VALUES = _VALUES - {type(None)}
 # Which documents are looked at then depends on an index: on its fields, sparseness and filter.
 _NARROWING = frozenset({"hint", "max", "min"})
@@ -169,7 +172,11 @@ def _insert_affects(effect: Effect, footprint: Footprint, contained: bool) -> bo
 
 
 def _point_footprint(namespace: str, identity: Any) -> Footprint:
-    bound = known_ids(identity, simple=True) if type(identity) in _VALUES else None
+    kind = type(identity)
+    if kind in _OWN_FORM:
+        bound: frozenset[Hashable] | None = frozenset((identity,))
+    else:
+        bound = known_ids(identity, simple=True) if kind in _VALUES else None
     return Footprint(
         namespace, {"_id": identity}, _ID_PATHS, NO_PATHS, None, frozenset(), None, bound
     )

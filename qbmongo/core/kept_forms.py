@@ -28,7 +28,13 @@ def _decoded(data: Any) -> dict[str, Any]:
 
 
 def key_bytes(key: Any) -> int:
-    return sum(len(part) for part in key if isinstance(part, bytes)) if type(key) is tuple else 0
+    if type(key) is not tuple:
+        return 0
+    size = 0
+    for part in key:
+        if type(part) is bytes:
+            size += len(part)
+    return size
 
 
 def _has_string(form: Any) -> bool:

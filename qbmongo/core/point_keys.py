@@ -65,7 +65,11 @@ class _NotExact(Exception):
 
 
 def point_key(
-    send: Frozen | ReadOp, codec: CodecOptions[Any], *, simple: bool | None
+    send: Frozen | ReadOp,
+    codec: CodecOptions[Any],
+    *,
+    simple: bool | None,
+    encoded: bytes | None = None,
 ) -> PointKey | str:
     """What a read by one value asks for, or why it cannot be joined with others.
 
@@ -74,6 +78,7 @@ def point_key(
             to be copied here. No sort, skip or option but the read concern.
         codec: the collection's codec options, by which the driver would encode the filter.
         simple: strings compare by simple binary comparison; None if that is not known.
+        encoded: the filter as BSON, as it stands in the read's exact key, where that was made.
 
     Returns:
         The key, of private values; or a reason: "inexact" (a type that decoding would change),
@@ -81,6 +86,10 @@ def point_key(
         "unencodable" (the driver says why).
     """
     try:
+        if send.projection is None:
+            plain = _plain_key(send.filter, encoded)
+            if plain is not None:
+                return plain
         if type(send) is ReadOp:
             send = frozen(send, codec)
         assert type(send) is Frozen
@@ -92,7 +101,9 @@ def point_key(
         if has_string and simple is False:
             return "collation"
         # Without length and end: the one element.
-        element = bson.encode(filter, codec_options=EXACT_CODEC)[4:-1]
+        if encoded is None or type(value) is dict:  # which a key may write another way
+            encoded = bson.encode(filter, codec_options=EXACT_CODEC)
+        element = encoded[4:-1]
         if len(element) > MAX_KEY_BYTES:
             return "large"
         key = PointKey(path, value, element, has_string=has_string)
@@ -107,6 +118,18 @@ def point_key(
         return str(reason)
     except (BSONError, OverflowError, TypeError, ValueError):
         return "unencodable"
+
+
+def _plain_key(filter: Any, encoded: bytes | None) -> PointKey | None:
+    """The key of a lone value that nobody can change, whose encoding no codec changes."""
+    if type(filter) is not dict or len(filter) != 1:
+        return None
+    for path, value in filter.items():
+        if type(value) is int or type(value) is ObjectId:
+            element = (encoded or bson.encode({path: value}))[4:-1]
+            if len(element) <= MAX_KEY_BYTES:
+                return PointKey(path, value, element, has_string=False)
+    return None
 
 
 def _has_string(value: Any, *, top: bool) -> bool:

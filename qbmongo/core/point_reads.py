@@ -135,7 +135,11 @@ class PointReads:
             self.counts.refused[facts.refusal] += 1
             return None
         simple = None if facts is None else facts.simple
-        key = point_key(ticket.send if type(ticket) is Lead else op, codec, simple=simple)
+        if type(ticket) is Lead:
+            fill_key: Any = ticket.fill.key
+            key = point_key(ticket.send, codec, simple=simple, encoded=fill_key[2])
+        else:
+            key = point_key(op, codec, simple=simple)
         if type(key) is str:
             self.counts.refused[key] += 1
             return None
@@ -302,17 +306,19 @@ class JoinedFind:
     ) -> tuple[Outcomes, Waiters]:
         outcomes: Outcomes = []
         waiters: Waiters = []
+        is_open, address = self._open, self.address
+        by_id = self.reads[0].key.path == "_id"
         for read, document in settled:
-            if read not in self._open:
+            if read not in is_open:
                 continue
-            self._open.remove(read)
-            ticket = read.ticket
-            ticket.address = self.address
+            is_open.remove(read)
             outcomes.append((read, document))
+            ticket = read.ticket
+            ticket.address = address
             ids = None
-            if read.key.path == "_id":
+            if by_id:
                 ids = (read.key.form,) if document else ()
-            waiters += ticket.scope.settle_read(
+            told = ticket.scope.settle_read(
                 ticket,
                 now_s,
                 documents=1 if document else 0,
@@ -320,5 +326,7 @@ class JoinedFind:
                 data=document,
                 ids=ids,
             )
+            if told:
+                waiters += told
         self.points.counts.joined += len(outcomes)
         return outcomes, waiters

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..records import ReadOp, WriteOp
+from .pace import Pace
 from .repeats import Run
 from .shape_forms import OTHER_FORM, Form, shape_form, shape_text
 from .shapes import ShapeKey, read_shape, write_shape
@@ -141,7 +142,8 @@ _NOTHING = Latency()
 class ShapeStats:
     """The handle of one shape. Whoever keeps it needs not compute the shape again.
 
-    place_due: True when the next call should note its calling place.
+    place_due: True when the next call should note its calling place. pace: whether calls of the
+    shape hold up others; None where nobody asked.
     """
 
     __slots__ = (
@@ -169,6 +171,7 @@ class ShapeStats:
         "_slow_s",
         "_unlogged",
         "_until_place",
+        "pace",
         "place_due",
     )
 
@@ -178,6 +181,7 @@ class ShapeStats:
         self._rules = rules
         self._slow_s = rules.slow_s
         self.place_due = True
+        self.pace: Pace | None = None
         self._buffer: list[Any] = []
         self._hit_buffer: list[float] | None = None
         self._durations: _Durations | None = None

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, Literal
 
-from .operations import Operation, Slice
+from .operations import WRITES, Operation, Slice
 
 ClientKind = Literal["motor", "async", "sync"]
 Make = Literal["plain", "qbmongo"]
+# The synchronous program's.
+THREADS = 32
 
 _PATIENCE_S = 60.0  # A busy machine is no reason to end the demo.
 
@@ -28,6 +33,12 @@ class Played:
     answers: list[Any]
     latencies_ns: list[int]
     elapsed_ns: int
+
+    def add(self, ended: Iterable[tuple[Any, int]]) -> None:
+        """Operations have ended: the answer and the nanoseconds of each."""
+        for answer, latency_ns in ended:
+            self.answers.append(answer)
+            self.latencies_ns.append(latency_ns)
 
 
 class Arm(ABC):
@@ -81,16 +92,21 @@ class AsyncArm(Arm):
         played = Played([], [], 0)
         started_ns = perf_counter_ns()
         for turn in piece.turns:
-            for operation in turn:
-                begun_ns = perf_counter_ns()
-                try:
-                    answer: Any = await self._perform(operation)
-                except Exception as error:
-                    answer = error
-                played.latencies_ns.append(perf_counter_ns() - begun_ns)
-                played.answers.append(answer)
+            if at_the_same_time(turn):
+                ended = await asyncio.gather(*[self._timed(operation) for operation in turn])
+            else:
+                ended = [await self._timed(operation) for operation in turn]
+            played.add(ended)
         played.elapsed_ns = perf_counter_ns() - started_ns
         return played
+
+    async def _timed(self, operation: Operation) -> tuple[Any, int]:
+        begun_ns = perf_counter_ns()
+        try:
+            answer: Any = await self._perform(operation)
+        except Exception as error:
+            answer = error
+        return answer, perf_counter_ns() - begun_ns
 
     async def _perform(self, operation: Operation) -> Any:
         begun = start(self._collections[operation.collection], operation)
@@ -100,34 +116,56 @@ class AsyncArm(Arm):
 
 
 class SyncArm(Arm):
-    """PyMongo: every call blocks, and the event loop around it waits."""
+    """PyMongo: every call blocks, and the event loop around it waits.
+
+    What happens at the same time has a thread each, up to THREADS.
+    """
+
+    def __init__(self, client: Any, database: str) -> None:
+        super().__init__(client, database)
+        self._pool = ThreadPoolExecutor(THREADS)
 
     async def ping(self) -> None:
         self.client.admin.command("ping")
 
     async def close(self) -> None:
+        self._pool.shutdown()
         self.client.close()
 
     async def play(self, piece: Slice) -> Played:
-        return play_sync(self._collections, piece.operations)
+        played = Played([], [], 0)
+        perform = partial(_timed_sync, self._collections)
+        started_ns = perf_counter_ns()
+        for turn in piece.turns:
+            mapped = self._pool.map if at_the_same_time(turn) else map
+            played.add(mapped(perform, turn))
+        played.elapsed_ns = perf_counter_ns() - started_ns
+        return played
+
+
+def at_the_same_time(turn: Sequence[Operation]) -> bool:
+    """Whether the operations of a turn are played at the same time: writes are."""
+    return len(turn) > 1 and turn[0].call in WRITES
 
 
 def play_sync(collections: Any, operations: Sequence[Operation]) -> Played:
     """Play operations one after the other on collections of the synchronous driver."""
     played = Played([], [], 0)
     started_ns = perf_counter_ns()
-    for operation in operations:
-        begun_ns = perf_counter_ns()
-        try:
-            answer = start(collections[operation.collection], operation)
-            if operation.call == "aggregate":
-                answer = answer.to_list()
-        except Exception as error:
-            answer = error
-        played.latencies_ns.append(perf_counter_ns() - begun_ns)
-        played.answers.append(answer)
+    played.add(_timed_sync(collections, operation) for operation in operations)
     played.elapsed_ns = perf_counter_ns() - started_ns
     return played
+
+
+def _timed_sync(collections: Any, operation: Operation) -> tuple[Any, int]:
+    begun_ns = perf_counter_ns()
+    try:
+        answer = start(collections[operation.collection], operation)
+        if operation.call == "aggregate":
+            answer = answer.to_list()
+    except Exception as error:
+        answer = error
+    return answer, perf_counter_ns() - begun_ns
 
 
 def start(collection: Any, operation: Operation) -> Any:

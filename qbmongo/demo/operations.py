@@ -2,7 +2,8 @@
 
 The stream is cut into slices, a slice into turns. The operations of one turn do not depend on each
 other: a turn holds either reads alone or writes to different documents, so its answers are the same
-in whatever order, or at the same time, it is played.
+in whatever order, or at the same time, it is played. Flights come and go in banks: what a bank
+changes, and the journal entry for each change, are writes of many desks at the same time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, Literal
 
 from bson import ObjectId
@@ -42,6 +43,8 @@ KINDS: tuple[Kind, ...] = (
 
 SEED = 2013
 MINUTES_PER_SLICE = 8
+# The desks write down what happened in so many minutes at the same time.
+MINUTES_PER_BANK = 4
 BOARD_LINES = 20
 NEXT_FLIGHTS = 5
 # Every so manieth flight is looked after by the other program, from check-in to landing.
@@ -95,7 +98,8 @@ class Operation:
 class Slice:
     """What one arm plays before the other one's turn comes.
 
-    turns: groups of independent operations, to be played one group after the other.
+    turns: groups of independent operations, to be played one group after the other; the writes of a
+        group at the same time.
     foreign: writes that another program makes after it, one after the other.
     """
 
@@ -106,6 +110,10 @@ class Slice:
     def operations(self) -> list[Operation]:
         """All operations of the turns, in order."""
         return [operation for turn in self.turns for operation in turn]
+
+
+WRITES: frozenset[Call] = frozenset({"update_one", "insert_one"})
+"""Calls that change documents."""
 
 
 def slices(timetable: Timetable, seed: int = SEED) -> Iterator[Slice]:
@@ -153,17 +161,18 @@ class _Airport:
         while True:
             turns: list[tuple[Operation, ...]] = []
             foreign: list[Operation] = []
-            for _ in range(MINUTES_PER_SLICE):
-                now, updates = next(minutes)
-                self._look_around(now)
-                turns.append(self._reads(now))
+            for _ in range(MINUTES_PER_SLICE // MINUTES_PER_BANK):
                 own: list[tuple[int, Operation]] = []
-                for flight, update in updates:
-                    if flight % FOREIGN_FLIGHTS == 0:
-                        foreign.append(update)
-                    else:
-                        own.append((flight, update))
-                turns.extend(self._writes(now, own))
+                bank = list(islice(minutes, MINUTES_PER_BANK))
+                for now, updates in bank:
+                    self._look_around(now)
+                    turns.append(self._reads(now))
+                    for flight, update in updates:
+                        if flight % FOREIGN_FLIGHTS == 0:
+                            foreign.append(update)
+                        else:
+                            own.append((flight, update))
+                turns.extend(self._writes(bank[-1][0], own))
             yield Slice(tuple(turns), tuple(foreign))
 
     def _minutes(self) -> Iterator[tuple[datetime, list[tuple[int, Operation]]]]:
@@ -251,8 +260,11 @@ class _Airport:
     def _writes(
         self, now: datetime, updates: list[tuple[int, Operation]]
     ) -> Iterator[tuple[Operation, ...]]:
-        """Turns in which no document is written twice; a flight's updates keep their order."""
-        turns: list[list[Operation]] = [[self._entry(now)]]
+        """Turns in which no document is written twice; a flight's updates keep their order.
+
+        Each update has its journal entry, and the bank has one.
+        """
+        turns: list[list[Operation]] = [self._book(now, 1 + len(updates))]
         used: list[set[int]] = [set()]
         for flight, update in updates:
             after = max((at + 1 for at, ids in enumerate(used) if flight in ids), default=0)
@@ -263,13 +275,15 @@ class _Airport:
             used[after].add(flight)
         return (tuple(turn) for turn in turns)
 
-    def _entry(self, now: datetime) -> Operation:
-        """A journal entry; now and then one is sent twice, and the second is refused."""
-        if self._entries and self._rng.random() < REPEATED_ENTRIES_SHARE:
-            key = self._rng.choice(self._entries)
-        else:
-            key = ObjectId(self._rng.randbytes(12))
-            self._entries.append(key)
+    def _book(self, now: datetime, count: int) -> list[Operation]:
+        """Journal entries; now and then one is sent again later, and refused."""
+        repeated = sum(self._rng.random() < REPEATED_ENTRIES_SHARE for _ in range(count))
+        again = self._rng.sample(self._entries, min(repeated, len(self._entries)))
+        new = [ObjectId(self._rng.randbytes(12)) for _ in range(count - len(again))]
+        self._entries += new
+        return [self._entry(now, key) for key in (*again, *new)]
+
+    def _entry(self, now: datetime, key: ObjectId) -> Operation:
         desk = self._rng.randint(1, 40)
         document = {"_id": key, "at": now, "desk": desk, "board": self._boards[0][0]}
         return Operation("journal entry", JOURNAL, "insert_one", document=document)

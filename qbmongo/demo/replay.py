@@ -17,7 +17,7 @@ from .arms import Arm, Played, play_sync
 from .dataset import FLIGHTS, JOURNAL
 from .digest import fingerprint
 from .errors import DemoError
-from .operations import KINDS, Kind, Operation, Slice
+from .operations import KINDS, WRITES, Kind, Operation, Slice
 from .sites import Site
 from .wire import WireCount
 
@@ -182,7 +182,7 @@ def _cached_entries(arm: Arm) -> int:
 
 
 def _writes_in(piece: Slice) -> int:
-    own = sum(operation.call in ("update_one", "insert_one") for operation in piece.operations)
+    own = sum(operation.call in WRITES for operation in piece.operations)
     return own + len(piece.foreign)
 
 

@@ -47,7 +47,12 @@ class Result:
 def show(result: Result, console: Console) -> None:
     """Print the tables of a run."""
     console.print(side_by_side(result))
-    for line in (*_cache_lines(result.stats, result.outcome.exposed), *_notes(result)):
+    lines = (
+        *_cache_lines(result.stats, result.outcome.exposed),
+        *_travelling_lines(result.stats),
+        *_notes(result),
+    )
+    for line in lines:
         console.print(f"- {line}", highlight=False, markup=False)
     if result.profile is not None:
         from ..profile_table import profile_table
@@ -184,6 +189,23 @@ def _cache_lines(stats: Any, exposed: int) -> Iterator[str]:
     if stats.faults:
         named = ", ".join(f"{name} {count:,}" for name, count in sorted(stats.faults.items()))
         yield f"FAULTS of qbmongo (each call went to the driver): {named}"
+
+
+def _travelling_lines(stats: Any) -> Iterator[str]:
+    """Which operations travelled together."""
+    for what, part in (
+        ("writes", getattr(stats, "coalesce", None)),
+        ("point reads", getattr(stats, "batch", None)),
+    ):
+        if part is None or not part.gathered:
+            continue
+        yield (
+            f"{what}: {part.gathered:,} of {part.direct + part.gathered:,} gathered, "
+            f"and travelled in {part.batches:,} commands"
+        )
+        if part.refused:
+            named = ", ".join(f"{name} {count:,}" for name, count in sorted(part.refused.items()))
+            yield f"{what} that went straight to the driver: {named}"
 
 
 def _notes(result: Result) -> Iterator[str]:

@@ -1,0 +1,69 @@
+"""Many callers at the same time, and how long each of them waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.subjects import Bench
+
+__all__ = ["Call", "Latencies", "many_callers", "threads"]
+
+Call = Callable[[Any, int], Any]
+
+
+@dataclass
+class Latencies:
+    """Milliseconds of each caller's wait, over all rounds."""
+
+    ms: array[float] = field(default_factory=lambda: array("d"))
+
+    def quantile(self, percent: int) -> float:
+        ordered = sorted(self.ms)
+        return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+@contextmanager
+def threads(kind: str, callers: int) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads for the callers of the sync client; None for the others, whose callers are tasks."""
+    if kind != "sync":
+        yield None
+        return
+    with ThreadPoolExecutor(callers) as pool:
+        yield pool
+
+
+def many_callers(
+    bench: Bench, things: Any, call: Call, latencies: Latencies, pool: ThreadPoolExecutor | None
+) -> Callable[[int], Any]:
+    """So many callers at the same time, each with a task or a thread of its own."""
+    clock = time.perf_counter
+
+    if pool is not None:
+
+        def timed(place: int) -> None:
+            started_s = clock()
+            call(things, place)
+            latencies.ms.append((clock() - started_s) * 1e3)
+
+        def run(calls: int) -> None:
+            for _ in pool.map(timed, range(calls)):
+                pass
+
+        return run
+
+    async def caller(place: int) -> None:
+        started_s = clock()
+        await call(things, place)
+        latencies.ms.append((clock() - started_s) * 1e3)
+
+    async def run_async(calls: int) -> None:
+        await asyncio.gather(*[caller(place) for place in range(calls)])
+
+    return run_async
