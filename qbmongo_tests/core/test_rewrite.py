@@ -24,6 +24,7 @@ UNWIND = {"$unwind": {"path": "$u", "preserveNullAndEmptyArrays": True}}
 ADD = {"$addFields": {"total": {"$ifNull": ["$price", 0]}}}
 SORT = {"$sort": {"at": -1}}
 MATCH = {"$match": {"a": 1}}
+GROUP = {"$group": {"_id": "$a"}}
 COUNT = {"$count": "n"}
 SUM = {"$group": {"_id": None, "n": {"$sum": 1}}}
 ASKED = [
@@ -85,6 +86,10 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
             [LOOKUP, ADD, SORT, {"$skip": 5}, {"$limit": 10}, MATCH],
             [SORT, {"$skip": 5}, {"$limit": 10}, LOOKUP, ADD, MATCH],
         ),
+        (
+            [GROUP, LOOKUP, SORT, {"$limit": 10}],
+            [GROUP, SORT, {"$limit": 10}, LOOKUP],
+        ),
     ],
     "page-before-unwind": [
         (
@@ -93,6 +98,14 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
         ),
         ([LOOKUP, UNWIND, {"$limit": 3}], [{"$limit": 3}, LOOKUP, UNWIND, {"$limit": 3}]),
         ([LOOKUP, UNWIND, ADD, SORT, {"$skip": 1}], [SORT, LOOKUP, UNWIND, ADD, {"$skip": 1}]),
+        (
+            [MATCH, SORT, LOOKUP, UNWIND, {"$skip": 5}, {"$limit": 10}],
+            [MATCH, SORT, {"$limit": 15}, LOOKUP, UNWIND, {"$skip": 5}, {"$limit": 10}],
+        ),
+        (
+            [GROUP, {"$limit": 9}, LOOKUP, UNWIND, {"$limit": 3}],
+            [GROUP, {"$limit": 9}, {"$limit": 3}, LOOKUP, UNWIND, {"$limit": 3}],
+        ),
     ],
 }
 CASES = [(name, *case) for name, cases in FIRING.items() for case in cases]
@@ -189,7 +202,7 @@ UNTOUCHED: list[Any] = [
     [{"$facet": {"a": [{"$match": {"a": {"$geoWithin": {}}}}, SORT]}}],
     [{"$facet": {"a": [{"$match": {"$text": {"$search": "x"}}}, SORT]}}],
     [{"$facet": {"a": [{"$match": {"$sampleRate": 0.5}}, SORT]}}],
-    [{"$group": {"_id": "$a"}}, {"$facet": {"a": [MATCH, SORT]}}],
+    [GROUP, {"$facet": {"a": [MATCH, SORT]}}],
     # orders and pages
     [ADD, {"$sort": {"total": 1}}],
     [ADD, {"$sort": {"total.x": 1, "at": 1}}],
@@ -202,7 +215,10 @@ UNTOUCHED: list[Any] = [
     [{"$addFields": {"x": {}}}, SORT],
     [LOOKUP, {"$set": {"u": 1}}, {"$set": {"x": {"$size": "$u"}}}, SORT],
     [{"$project": {"a": 1, "at": 1}}, SORT],
-    [{"$group": {"_id": "$a"}}, ADD, SORT],
+    [GROUP, ADD, SORT, {"$limit": 3}],
+    [GROUP, LOOKUP, SORT],
+    [{"$limit": 5}, LOOKUP, UNWIND, {"$skip": 3}, {"$limit": 2}],
+    [LOOKUP, UNWIND, {"$skip": 3}],
     [ADD, SORT, {"$skip": -1}],
     [LOOKUP, {"$unwind": "$u"}, SORT, {"$limit": 3}],
     [{"$unwind": {"path": "$tags", "preserveNullAndEmptyArrays": True}}, {"$limit": 3}],
