@@ -84,7 +84,7 @@ class Rewriter:
             if found is None:
                 return op, ()
             candidates = self._candidates(tuple(sorted(found)))
-            shape = None
+            shape = unchanged = None
         else:
             if len(pipeline) > _MAX_STAGES:
                 return op, ()
@@ -101,7 +101,8 @@ class Rewriter:
             if not candidates.rules:
                 return op, ()
             shape = candidates.shape_of(pipeline)
-            if shape in candidates.unchanged:
+            unchanged = candidates.unchanged if facts is None else candidates.unchanged_known
+            if shape in unchanged:
                 return op, ()
         rules = candidates.rules
         if not rules or (op.options is not None and not _OPTIONS.issuperset(op.options)):
@@ -118,10 +119,10 @@ class Rewriter:
                     break
             else:
                 break
-        if not steps and shape is not None:
-            if len(candidates.unchanged) >= _MAX_SHAPES:
-                candidates.unchanged.clear()
-            candidates.unchanged.add(shape)
+        if not steps and shape is not None and unchanged is not None:
+            if len(unchanged) >= _MAX_SHAPES:
+                unchanged.clear()
+            unchanged.add(shape)
         return op, tuple(steps)
 
     def _candidates(self, names: tuple[str, ...]) -> _Candidates:
@@ -136,10 +137,10 @@ class Rewriter:
 class _Candidates:
     """The rules that reads with certain operators and stages may be for.
 
-    unchanged: shapes of pipelines that none changed.
+    unchanged, unchanged_known: shapes of pipelines that none changed, without and with facts.
     """
 
-    __slots__ = ("_by_shape", "_shaping", "rules", "unchanged")
+    __slots__ = ("_by_shape", "_shaping", "rules", "unchanged", "unchanged_known")
 
     def __init__(self, rules: tuple[Rule, ...], names: tuple[str, ...]) -> None:
         self.rules: tuple[Rule, ...] = ()
@@ -147,6 +148,7 @@ class _Candidates:
             present = frozenset(names)
             self.rules = tuple(rule for rule in rules if rule.may_fire(present))
         self.unchanged: set[bytes] = set()
+        self.unchanged_known: set[bytes] = set()
         self._by_shape = all(rule.by_shape for rule in self.rules)
         self._shaping = tuple([name not in _VALUED for name in names])
 

@@ -174,8 +174,9 @@ def _sort_before_count(op: ReadOp, facts: Facts | None) -> ReadOp | None:
             name, value = stage_of(pipeline[before])
             if name == "$sort":
                 # Two paths may be arrays in one document: the server refuses to sort by both. The
-                # collection's own _id is none.
-                own = before == leading_matches(pipeline)
+                # own _id of an ordinary collection is none.
+                own = facts is not None and facts.refusal is None
+                own = own and before == leading_matches(pipeline)
                 paths = 0 if sorted_fields(value) is None else len(value)
                 if paths != 1 and not (own and paths == 2 and "_id" in value):
                     return None
@@ -303,8 +304,9 @@ PIPELINE_RULES: tuple[Rule, ...] = (
         name="sort-before-count",
         family="pipelines",
         what="$sort of documents that are only counted is dropped",
-        condition="one path, or another with the collection's own _id, so that no document has two"
-        " arrays to sort by; sums of whole constants only: those of doubles depend on the order",
+        condition="one path, or another with the own _id of what is known to be an ordinary"
+        " collection, so that no document has two arrays to sort by; sums of whole constants only:"
+        " those of doubles depend on the order",
         gain="a blocking sort, or an index scan in its order",
         source="https://www.mongodb.com/docs/manual/reference/operator/aggregation/sort/",
         marks=(frozenset({"$sort"}), _COUNTS),

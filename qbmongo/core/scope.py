@@ -179,7 +179,7 @@ class Scope:
                 send = decision.send
                 if send.filter is not send.op.filter:
                     return  # only its bytes are exact
-                op, steps = rewriter.rewrite(send.op, None)
+                op, steps = rewriter.rewrite(send.op, decision.fill.facts[0])
                 if not steps:
                     return
                 decision.send = Frozen(send.op, op.filter, send.projection, op.pipeline)

@@ -14,6 +14,7 @@ from bson.raw_bson import RawBSONDocument
 
 from qbmongo.core import rewrite as rewriting
 from qbmongo.core.rewrite import RULES, Rewriter, rewrite
+from qbmongo.core.trust import Facts
 from qbmongo.records import ReadOp
 from qbmongo.settings import REWRITE_RULES
 
@@ -71,7 +72,6 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
     ],
     "sort-before-count": [
         ([MATCH, SORT, COUNT], [MATCH, COUNT]),
-        ([MATCH, {"$sort": {"at": 1, "_id": 1}}, COUNT], [MATCH, COUNT]),
         ([SORT, {"$skip": 1}, {"$limit": 5}, SUM], [{"$skip": 1}, {"$limit": 5}, SUM]),
     ],
     "facet-common-match": [
@@ -176,6 +176,7 @@ UNTOUCHED: list[Any] = [
     [SORT, {"$count": "$n"}],
     [SORT, {"$count": "a.b"}],
     [{"$sort": {"at": -1, "b": 1}}, COUNT],
+    [MATCH, {"$sort": {"at": 1, "_id": 1}}, COUNT],
     [{"$sort": {"a.0": 1}}, COUNT],
     [{"$sort": {"at": 2}}, COUNT],
     [{"$sort": {"at": True}}, COUNT],
@@ -302,6 +303,19 @@ def test_rules_meet_and_end() -> None:
         "sort-before-count",
         "join-before-count",
     }
+
+
+def test_the_own_id_of_a_known_collection_is_no_array() -> None:
+    """A view may make an array of it."""
+    op = of([MATCH, {"$sort": {"at": 1, "_id": 1}}, COUNT])
+    later = of([MATCH, GROUP, {"$sort": {"at": 1, "_id": 1}}, COUNT])
+    known = Facts(None, True)
+    rewriter = Rewriter()
+    for _ in range(2):
+        assert rewriter.rewrite(op, None) == (op, ())
+        assert rewriter.rewrite(op, Facts("view", True)) == (op, ())
+        assert rewriter.rewrite(later, known) == (later, ())
+    assert Rewriter().rewrite(op, known)[0].pipeline == [MATCH, COUNT]
 
 
 def test_steps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
