@@ -91,6 +91,8 @@ class Rewriter:
             try:
                 # A stage of several names, or of none, is refused by the server as it is.
                 names = tuple(map(next, map(iter, pipeline)))
+                if "$facet" in names:
+                    names = (*names, *_names_in_branches(pipeline))
                 if names and names[0] == "$match":
                     found = _operators(pipeline[0]["$match"], None, 0)
                     if found is not None:
@@ -162,6 +164,20 @@ class _Candidates:
             return marshal.dumps(list(compress(pipeline, self._shaping)), 2)
         except ValueError:
             return None
+
+
+def _names_in_branches(pipeline: Sequence[Any]) -> list[str]:
+    """Names of the stages in the branches of each $facet."""
+    return [
+        name
+        for stage in pipeline
+        if "$facet" in stage and type(stage["$facet"]) is dict
+        for branch in stage["$facet"].values()
+        if type(branch) is list
+        for inner in branch
+        if type(inner) is dict
+        for name in inner
+    ]
 
 
 def _operators(filter: Any, found: set[str] | None, depth: int) -> set[str] | None:

@@ -8,7 +8,7 @@ Source: https://www.mongodb.com/docs/manual/reference/operator/aggregation/sort/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..records import ReadOp
@@ -284,6 +284,30 @@ def _same(left: Any, right: Any) -> bool:
     return (kind is str or kind in SCALARS) and bool(left == right)
 
 
+def _in_branches(
+    apply: Callable[[ReadOp, Facts | None], ReadOp | None],
+) -> Callable[[ReadOp, Facts | None], ReadOp | None]:
+    """A rule's `apply` that also tries each branch of a $facet, which is a pipeline of its own."""
+
+    def everywhere(op: ReadOp, facts: Facts | None) -> ReadOp | None:
+        changed = apply(op, facts)
+        if changed is not None:
+            return changed
+        pipeline = list(op.pipeline or ())
+        for at, stage in enumerate(pipeline):
+            name, branches = stage_of(stage)
+            if name != "$facet" or type(branches) is not dict:
+                continue
+            for key, branch in branches.items():
+                changed = apply(with_pipeline(op, branch), None) if type(branch) is list else None
+                if changed is not None:
+                    facet = {"$facet": {**branches, key: changed.pipeline}}
+                    return with_pipeline(op, [*pipeline[:at], facet, *pipeline[at + 1 :]])
+        return None
+
+    return everywhere
+
+
 _ADDERS = frozenset({"$addFields", "$set", "$lookup"})
 _COUNTS = frozenset({"$count", "$group"})
 
@@ -298,7 +322,7 @@ PIPELINE_RULES: tuple[Rule, ...] = (
         source="https://www.mongodb.com/docs/manual/reference/operator/aggregation/lookup/",
         marks=(frozenset({"$lookup"}), _COUNTS),
         by_shape=True,
-        apply=_join_before_count,
+        apply=_in_branches(_join_before_count),
     ),
     Rule(
         name="sort-before-count",
@@ -311,7 +335,7 @@ PIPELINE_RULES: tuple[Rule, ...] = (
         source="https://www.mongodb.com/docs/manual/reference/operator/aggregation/sort/",
         marks=(frozenset({"$sort"}), _COUNTS),
         by_shape=True,
-        apply=_sort_before_count,
+        apply=_in_branches(_sort_before_count),
     ),
     Rule(
         name="facet-common-match",
@@ -335,7 +359,7 @@ PIPELINE_RULES: tuple[Rule, ...] = (
         " server swaps $sort with an adjacent $lookup alone: sort_reorder_helpers.cpp)",
         marks=(frozenset({"$sort"}), _ADDERS),
         by_shape=True,
-        apply=_sort_before_fields,
+        apply=_in_branches(_sort_before_fields),
     ),
     Rule(
         name="page-before-unwind",
@@ -348,6 +372,6 @@ PIPELINE_RULES: tuple[Rule, ...] = (
         " server joins $lookup and $unwind, and moves neither $sort nor $limit before the pair)",
         marks=(frozenset({"$unwind"}), frozenset({"$lookup"}), frozenset({"$sort", "$limit"})),
         by_shape=True,
-        apply=_page_before_unwind,
+        apply=_in_branches(_page_before_unwind),
     ),
 )

@@ -69,6 +69,10 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
     "join-before-count": [
         ([MATCH, LOOKUP, COUNT], [MATCH, COUNT, *ASKED]),
         ([LOOKUP, {"$addFields": {"u": {"$first": "$u"}}}, SUM], [SUM, *ASKED]),
+        (
+            [MATCH, {"$facet": {"page": [SORT], "all": [LOOKUP, COUNT]}}],
+            [MATCH, {"$facet": {"page": [SORT], "all": [COUNT, *ASKED]}}],
+        ),
     ],
     "sort-before-count": [
         ([MATCH, SORT, COUNT], [MATCH, COUNT]),
@@ -98,6 +102,17 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
         ),
         ([LOOKUP, UNWIND, {"$limit": 3}], [{"$limit": 3}, LOOKUP, UNWIND, {"$limit": 3}]),
         ([LOOKUP, UNWIND, ADD, SORT, {"$skip": 1}], [SORT, LOOKUP, UNWIND, ADD, {"$skip": 1}]),
+        (
+            [{"$facet": {"page": [SORT, LOOKUP, UNWIND, {"$limit": 9}], "all": [COUNT]}}],
+            [
+                {
+                    "$facet": {
+                        "page": [SORT, {"$limit": 9}, LOOKUP, UNWIND, {"$limit": 9}],
+                        "all": [COUNT],
+                    }
+                }
+            ],
+        ),
         (
             [MATCH, SORT, LOOKUP, UNWIND, {"$skip": 5}, {"$limit": 10}],
             [MATCH, SORT, {"$limit": 15}, LOOKUP, UNWIND, {"$skip": 5}, {"$limit": 10}],
@@ -199,6 +214,9 @@ UNTOUCHED: list[Any] = [
     [{"$facet": {"a": [MATCH], "b": [{"$match": {"a": True}}]}}],
     [{"$facet": {"a": [MATCH], "b": [SORT]}}],
     [{"$facet": {"a": [MATCH], "b": []}}],
+    [{"$facet": {"a": [ADD, SORT], "b": [{"$out": "x"}]}}],
+    [{"$facet": {"a": 5, "b": [5]}}],
+    [{"$facet": {"a": [{"$facet": {"b": [SORT, COUNT]}}]}}],
     [{"$facet": {"a": [{"$match": {"$expr": {"$gt": ["$a", 1]}}}, SORT]}}],
     [{"$facet": {"a": [{"$match": {"a": {"$geoWithin": {}}}}, SORT]}}],
     [{"$facet": {"a": [{"$match": {"$text": {"$search": "x"}}}, SORT]}}],
