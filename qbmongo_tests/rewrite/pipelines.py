@@ -39,6 +39,10 @@ class PipelineReads(Reads):
             )
         )
         pipeline = form()
+        if self.chance(0.1):
+            pipeline = [*pipeline, *self.random.choice((self._unwound_page, self._joined_count))()]
+        if self.chance(0.25):
+            pipeline.insert(0, self._sort() if self.chance(0.5) else self._odd_stage())
         if self.chance(0.5):
             pipeline.insert(
                 0, {"$match": self.rewritable() if self.chance(0.5) else self.filter(1)}
@@ -239,7 +243,9 @@ class PipelineReads(Reads):
     def _count(self) -> dict[str, Any]:
         draw = self.random.random()
         if draw < 0.6:
-            return {"$count": self.random.choice(("n", "n", "n", "n", "n", "_id", "a.b", "$n", ""))}
+            return {
+                "$count": "n" if self.chance(0.9) else self.random.choice(("_id", "a.b", "$n", ""))
+            }
         total = self.random.choice((1, 1, 1, 2, 0, 0.1, "$a", "$c", -1, None, {"$add": ["$a", 1]}))
         identity = self.random.choice((None, None, None, None, "$a", 1, "$c"))
         group = {"_id": identity, "n": {"$sum": total}}
