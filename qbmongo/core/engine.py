@@ -17,6 +17,7 @@ from .cache import Cache
 from .effects import READ_COMMANDS
 from .ledger import Ledger
 from .profile import Profile
+from .rewrite import Rewriter
 from .scope import Scope
 from .store import Entry
 from .stream_sink import StreamSink
@@ -64,6 +65,7 @@ class Engine(StreamSink):
         self.misses = 0
         self.joins = 0
         self.bypassed: Counter[str] = Counter()
+        self._rewriters: dict[tuple[str, ...], Rewriter] = {}
         self.rewritten: Counter[str] = Counter()
         self.rewritten_calls = 0
         self.faults: Counter[str] = Counter()
@@ -83,6 +85,13 @@ class Engine(StreamSink):
                 self._scopes.clear()
             scope = self._scopes[key] = Scope(self, namespace, variant, concern)
         return scope
+
+    def rewriter(self, off: tuple[str, ...]) -> Rewriter:
+        """The rewriter without these rules, one for all namespaces."""
+        rewriter = self._rewriters.get(off)
+        if rewriter is None:
+            rewriter = self._rewriters[off] = Rewriter(off)
+        return rewriter
 
     def configure(self, settings: Settings) -> None:
         """Puts other settings into force, for existing collection objects too."""

@@ -93,7 +93,7 @@ class Scope:
             else None
         )
         rewrites = settings.rewrite
-        self.rewriter = None if rewrites is None else Rewriter(rewrites.off)
+        self.rewriter = None if rewrites is None else engine.rewriter(rewrites.off)
         self.active = not (self.profile is None and self.cache is None and self.rewriter is None)
 
     # Reads
@@ -164,8 +164,9 @@ class Scope:
             if cache is None
             else self._ask_cache(cache, ticket, op, codec, now_s, bypass=bypass, share=share)
         )
-        if self.rewriter is not None and bypass not in _AS_WRITTEN:
-            self._rewrite(self.rewriter, decision)
+        rewriter = self.rewriter
+        if rewriter is not None and bypass not in _AS_WRITTEN:
+            self._rewrite(rewriter, decision)
         return decision
 
     def _rewrite(self, rewriter: Rewriter, decision: Ticket | Join) -> None:
