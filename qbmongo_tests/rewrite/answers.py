@@ -14,6 +14,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from qbmongo.records import ReadOp
+from qbmongo_tests.rewrite.orders import order_of
 from qbmongo_tests.rewrite.reads import Case
 
 __all__ = ["UNTOLD", "Answer", "ask", "command_of", "difference"]
@@ -114,16 +115,16 @@ def _id_of(document: bytes) -> bytes:
 
 
 def _facets_ordered(op: ReadOp, answer: Answer) -> tuple[bytes, ...]:
-    """The documents; what the branches of a $facet without $sort found is put into one order."""
-    stages = [stage["$facet"] for stage in op.pipeline or () if "$facet" in stage]
-    if not stages or not isinstance(stages[0], Mapping):
+    """The documents; what the branches of a $facet found in no certain order is put into one."""
+    pipeline = op.pipeline or ()
+    at = next((at for at, stage in enumerate(pipeline) if "$facet" in stage), None)
+    if at is None or not isinstance(pipeline[at]["$facet"], Mapping):
         return answer.documents
-    branches = stages[0]
     made = []
     for document in answer.documents:
         parts = dict(RawBSONDocument(document))
-        for name, branch in branches.items():
-            if name in parts and not any("$sort" in stage for stage in branch):
+        for name, branch in pipeline[at]["$facet"].items():
+            if name in parts and order_of([*pipeline[:at], *branch]) == "free":
                 parts[name] = sorted(parts[name], key=lambda found: found.raw)
         made.append(bson.encode(parts))
     return tuple(made)

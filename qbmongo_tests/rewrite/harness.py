@@ -9,7 +9,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from qbmongo.core.rewrite import Step
+from qbmongo.core.rewrite import Rewriter, Step
+from qbmongo.core.trust import Facts
 from qbmongo.records import ReadOp
 from qbmongo_tests.rewrite.answers import UNTOLD, ask, difference
 from qbmongo_tests.rewrite.pipelines import PipelineReads
@@ -17,11 +18,11 @@ from qbmongo_tests.rewrite.reads import OTHER, Case
 
 __all__ = ["Different", "Tally", "collections", "compare_pairs"]
 
-Rewrite = Callable[[ReadOp], tuple[ReadOp, tuple[Step, ...]]]
-
 _DOCUMENTS = 40
 _CASES_PER_COLLECTION = 600
 _INDEXED = ("a", "b", "a.b")
+# What is known of the collections, where something is.
+_ORDINARY = Facts(None, True)
 
 
 class Different(AssertionError):
@@ -69,7 +70,7 @@ def collections(database: Database[Any], seed: int) -> Iterator[PipelineReads]:
 
 def compare_pairs(
     database: Database[Any],
-    rewrite: Rewrite,
+    rewriter: Rewriter,
     pairs: int,
     seed: int,
     *,
@@ -79,7 +80,7 @@ def compare_pairs(
 
     Args:
         database: where collections are made.
-        rewrite: the read to send for a read, and the steps to it.
+        rewriter: the rules; every other read is made with the facts of its collection known.
         pairs: how many rewritten reads to compare.
         seed: the first collection's; each next one has the next seed.
         new_case: draws a read; by default one of any kind.
@@ -97,7 +98,7 @@ def compare_pairs(
                 return tally
             case = new_case(generate)
             tally.reads += 1
-            rewritten, steps = rewrite(case.op)
+            rewritten, steps = rewriter.rewrite(case.op, _ORDINARY if tally.reads % 2 else None)
             if not steps:
                 continue
             tally.pairs += 1
