@@ -18,6 +18,7 @@ import pytest
 from bson import ObjectId
 from ddsketch import DDSketch
 
+from qbmongo.clients.arguments import caller_of_call, place_of_call
 from qbmongo.core.profile import Profile
 from qbmongo.core.shapes import read_shape, write_shape
 from qbmongo.profiles import sketch_scale
@@ -53,14 +54,17 @@ def new_profile(lock: Any = None, max_shapes: int = 1_000) -> Profile:
 
 
 def record_each(profile: Profile, ops: list[ReadOp]) -> None:
-    """What the engine does for a call, between and around its two clock reads."""
+    """What the engine does for a call, between and around its two clock reads.
+
+    All calls are one task's, from one place: a run, in which most places are looked up.
+    """
     clock = time.monotonic
     read_stats = profile.read_stats
     for op, duration_s in zip(ops, DURATIONS, strict=True):
         clock()
         stats = read_stats(op)
         if stats.place_due:
-            stats.note_place("app.py:1")
+            stats.note_place(place_of_call(), caller_of_call())
         stats.record(duration_s, 1, 150, 0, clock(), None, False)
 
 

@@ -1,6 +1,6 @@
 """Every figure of docs/performance.md, as Markdown.
 
-    python -m bench.report                     # all of it, about eight minutes
+    python -m bench.report                     # all of it, about ten minutes
     python -m bench.report --quick             # a minute or two, to see that it works
     python -m bench.report --only hits misses  # some modules
     python -m bench.report --output FILE
@@ -42,6 +42,7 @@ MODULES = (
     "memory",
     "import",
     "watcher",
+    "rewrite_gains",
 )
 DOCS = Path(__file__).parent.parent / "docs" / "performance.md"
 _FIGURES = "## Figures\n"

@@ -31,6 +31,7 @@ from qbmongo.demo.operations import (
     FOREIGN_FLIGHTS,
     MINUTES_PER_BANK,
     MINUTES_PER_SLICE,
+    WRITES,
     Operation,
     Slice,
     in_short,
@@ -148,7 +149,8 @@ class TestStream:
     def test_short_slices_are_the_same_stream(self, timetable: Timetable) -> None:
         whole = list(islice(slices(timetable), 3))
         short = list(in_short(iter(whole), 4))
-        assert max(len(piece.operations) for piece in short) == 4
+        reads = [piece for piece in short if piece.operations[0].call not in WRITES]
+        assert max(len(piece.operations) for piece in reads) == 4
         for name in ("operations", "foreign"):
             joined = [op for piece in short for op in getattr(piece, name)]
             assert joined == [op for piece in whole for op in getattr(piece, name)]

@@ -414,6 +414,22 @@ def test_the_table_shows_each_shape_with_its_counts_and_place(tmp_path: Path) ->
     assert text.index("a[b]") < text.index("_id")
 
 
+def test_runs_are_shown_with_what_would_replace_them_and_add_up(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path in paths:
+        profile = new_profile()
+        stats = profile.read_stats(ReadOp("find_one", NS, {"_id": 1}))
+        while stats.place_due:
+            stats.note_place("app/orders.py:31", "task")
+        stats.record(0.002, 2, 100, 0, 20.0)
+        ProfileSnapshot.take(profile, 20.0, 0.0).save(path)
+    (row,) = merge(ProfileSnapshot.load(path) for path in paths).shapes
+    assert row.repeats == (("app/orders.py:31", 2),)
+    text = printed(paths, as_json=False)
+    assert "again and again in one task at app/orders.py:31" in text
+    assert "instead: one find {_id: {$in: [...]}}" in text
+
+
 def test_files_of_several_processes_are_shown_as_one(tmp_path: Path) -> None:
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     for seed, path in enumerate(paths):

@@ -22,10 +22,12 @@ from qbmongo import (
     ProfileSettings,
     QbError,
     QbTimeoutError,
+    RewriteSettings,
     Settings,
     SettingsError,
 )
-from qbmongo.clients.stats import CacheStats, CoalesceStats, Stats
+from qbmongo.clients.rewrite_explained import RewriteExplanation
+from qbmongo.clients.stats import CacheStats, CoalesceStats, RewriteStats, Stats
 from qbmongo.local_server import LocalServer, ServerKind, ServerProgram, find_server
 from qbmongo.profiles import ProfileSnapshot
 
@@ -48,6 +50,7 @@ def settings() -> Settings:
     given = Settings(
         profile=ProfileSettings(slow_ms=50, keep_values=True),
         cache=CacheSettings(ttl_s=1.5, max_bytes=1 << 20),
+        rewrite=RewriteSettings(off=("in-duplicates",)),
         overrides={"shop": {"cache": None}, "shop.orders": {"profile": ProfileSettings()}},
     )
     try:
@@ -82,6 +85,12 @@ def synchronous() -> Document | None:
             ratio: float = cache.hit_ratio
             reasons: Mapping[str, int] = cache.bypassed
             use(ratio, reasons)
+        rewrites: RewriteStats | None = stats.rewrite
+        if rewrites is not None:
+            fired: Mapping[str, int] = rewrites.rules
+            use(fired)
+        explained: RewriteExplanation = client.qb.explain_rewrite(collection, [{"$count": "n"}])
+        use(explained.sent, [step.source for step in explained.steps])
         with client.qb.uncached():
             count: int = collection.count_documents({})
         client.qb.options("shop.orders", cache=None, profile=ProfileSettings(slow_ms=count))

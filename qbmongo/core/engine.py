@@ -20,6 +20,7 @@ from .effects import READ_COMMANDS
 from .ledger import Ledger
 from .point_reads import PointReads
 from .profile import Profile
+from .rewrite import Rewriter
 from .scope import Scope
 from .store import Entry
 from .stream_sink import StreamSink
@@ -70,6 +71,7 @@ class Engine(StreamSink):
         self.misses = 0
         self.joins = 0
         self.bypassed: Counter[str] = Counter()
+        self._rewriters: dict[tuple[str, ...], Rewriter] = {}
         self.rewritten: Counter[str] = Counter()
         self.rewritten_calls = 0
         self.faults: Counter[str] = Counter()
@@ -109,6 +111,13 @@ class Engine(StreamSink):
     def known_facts(self, namespace: str) -> Facts | None:
         """What a namespace is, where that is known."""
         return None if self.cache is None else self.cache.facts(namespace)
+
+    def rewriter(self, off: tuple[str, ...]) -> Rewriter:
+        """The rewriter without these rules, one for all namespaces."""
+        rewriter = self._rewriters.get(off)
+        if rewriter is None:
+            rewriter = self._rewriters[off] = Rewriter(off)
+        return rewriter
 
     def configure(self, settings: Settings) -> None:
         """Puts other settings into force, for existing collection objects too."""

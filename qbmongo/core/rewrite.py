@@ -84,13 +84,15 @@ class Rewriter:
             if found is None:
                 return op, ()
             candidates = self._candidates(tuple(sorted(found)))
-            shape = None
+            shape = unchanged = None
         else:
             if len(pipeline) > _MAX_STAGES:
                 return op, ()
             try:
                 # A stage of several names, or of none, is refused by the server as it is.
                 names = tuple(map(next, map(iter, pipeline)))
+                if "$facet" in names:
+                    names = (*names, *_names_in_branches(pipeline))
                 if names and names[0] == "$match":
                     found = _operators(pipeline[0]["$match"], None, 0)
                     if found is not None:
@@ -101,7 +103,8 @@ class Rewriter:
             if not candidates.rules:
                 return op, ()
             shape = candidates.shape_of(pipeline)
-            if shape in candidates.unchanged:
+            unchanged = candidates.unchanged if facts is None else candidates.unchanged_known
+            if shape in unchanged:
                 return op, ()
         rules = candidates.rules
         if not rules or (op.options is not None and not _OPTIONS.issuperset(op.options)):
@@ -118,10 +121,10 @@ class Rewriter:
                     break
             else:
                 break
-        if not steps and shape is not None:
-            if len(candidates.unchanged) >= _MAX_SHAPES:
-                candidates.unchanged.clear()
-            candidates.unchanged.add(shape)
+        if not steps and shape is not None and unchanged is not None:
+            if len(unchanged) >= _MAX_SHAPES:
+                unchanged.clear()
+            unchanged.add(shape)
         return op, tuple(steps)
 
     def _candidates(self, names: tuple[str, ...]) -> _Candidates:
@@ -136,10 +139,10 @@ class Rewriter:
 class _Candidates:
     """The rules that reads with certain operators and stages may be for.
 
-    unchanged: shapes of pipelines that none changed.
+    unchanged, unchanged_known: shapes of pipelines that none changed, without and with facts.
     """
 
-    __slots__ = ("_by_shape", "_shaping", "rules", "unchanged")
+    __slots__ = ("_by_shape", "_shaping", "rules", "unchanged", "unchanged_known")
 
     def __init__(self, rules: tuple[Rule, ...], names: tuple[str, ...]) -> None:
         self.rules: tuple[Rule, ...] = ()
@@ -147,6 +150,7 @@ class _Candidates:
             present = frozenset(names)
             self.rules = tuple(rule for rule in rules if rule.may_fire(present))
         self.unchanged: set[bytes] = set()
+        self.unchanged_known: set[bytes] = set()
         self._by_shape = all(rule.by_shape for rule in self.rules)
         self._shaping = tuple([name not in _VALUED for name in names])
 
@@ -160,6 +164,20 @@ class _Candidates:
             return marshal.dumps(list(compress(pipeline, self._shaping)), 2)
         except ValueError:
             return None
+
+
+def _names_in_branches(pipeline: Sequence[Any]) -> list[str]:
+    """Names of the stages in the branches of each $facet."""
+    return [
+        name
+        for stage in pipeline
+        if "$facet" in stage and type(stage["$facet"]) is dict
+        for branch in stage["$facet"].values()
+        if type(branch) is list
+        for inner in branch
+        if type(inner) is dict
+        for name in inner
+    ]
 
 
 def _operators(filter: Any, found: set[str] | None, depth: int) -> set[str] | None:

@@ -8,6 +8,7 @@ Source: https://www.mongodb.com/docs/manual/reference/operator/aggregation/sort/
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..records import ReadOp
@@ -31,16 +32,20 @@ _JOINED = "qb_joined"
 _GEO = frozenset({"$geoIntersects", "$geoWithin"})
 
 
+def _stage_at(pipeline: list[Any], at: int) -> tuple[str, Any]:
+    return stage_of(pipeline[at]) if 0 <= at < len(pipeline) else ("", None)
+
+
 def _window(pipeline: list[Any], at: int) -> tuple[Any, Any, int] | None:
     """$skip and $limit that stand at a place (0 and None: not there), and where they end."""
     skip: Any = 0
     limit: Any = None
-    name, value = stage_of(pipeline[at]) if at < len(pipeline) else ("", None)
+    name, value = _stage_at(pipeline, at)
     if name == "$skip":
         if not whole(value, 0):
             return None
         skip, at = value, at + 1
-        name, value = stage_of(pipeline[at]) if at < len(pipeline) else ("", None)
+        name, value = _stage_at(pipeline, at)
     if name == "$limit":
         if not whole(value, 1):
             return None
@@ -48,76 +53,102 @@ def _window(pipeline: list[Any], at: int) -> tuple[Any, Any, int] | None:
     return skip, limit, at
 
 
+class _Run:
+    """Adjacent stages that make one or more documents of each, in order, and cannot fail.
+
+    start, end: where they stand. added: top-level fields they write. joins: a $lookup is among
+    them; unwinds: one of them may make several documents of one.
+    """
+
+    __slots__ = ("added", "arrays", "end", "joins", "start", "unwinds")
+
+    def __init__(self, start: int) -> None:
+        self.start = self.end = start
+        self.added: set[str] = set()
+        self.arrays: set[str] = set()
+        self.joins = False
+        self.unwinds = False
+
+    def takes(self, name: str, specification: Any) -> bool:
+        """Takes one more stage in, if it is one for it."""
+        if name == "$unwind":
+            made = _unwound(specification, self.arrays)
+            if made is None:
+                return False
+            self.arrays.discard(made)
+            self.unwinds = True
+        else:
+            fields = adds_fields(name, specification, self.arrays)
+            if fields is None:
+                return False
+            self.added |= fields
+            self.joins = self.joins or name == "$lookup"
+        self.end += 1
+        return True
+
+
+def _runs(pipeline: list[Any]) -> Iterator[_Run]:
+    """The runs of a pipeline that a $sort, $skip or $limit follows."""
+    run = _Run(0)
+    for at, stage in enumerate(pipeline):
+        name, specification = stage_of(stage)
+        if run.takes(name, specification):
+            continue
+        if run.end > run.start and name in ("$sort", "$skip", "$limit"):
+            yield run
+        run = _Run(at + 1)
+
+
+def _sorted_apart(pipeline: list[Any], run: _Run) -> bool:
+    """Whether a $sort by fields that the run does not write follows it."""
+    name, specification = stage_of(pipeline[run.end])
+    fields = sorted_fields(specification) if name == "$sort" else None
+    return fields is not None and run.added.isdisjoint(fields)
+
+
 def _sort_before_fields(op: ReadOp, facts: Facts | None) -> ReadOp | None:
     pipeline = list(op.pipeline or ())
-    start = leading_matches(pipeline)
-    added: set[str] = set()
-    arrays: set[str] = set()
-    for at in range(start, len(pipeline)):
-        name, specification = stage_of(pipeline[at])
-        if name == "$sort":
-            break
-        fields = adds_fields(name, specification, arrays)
-        if fields is None:
-            return None
-        added |= fields
-    else:
-        return None
-    if at == start:
-        return None
-    fields = sorted_fields(specification)
-    if fields is None or not added.isdisjoint(fields):
-        return None
-    window = _window(pipeline, at + 1)
-    if window is None:
-        return None
-    end = window[2]
-    return with_pipeline(
-        op, [*pipeline[:start], *pipeline[at:end], *pipeline[start:at], *pipeline[end:]]
-    )
+    for run in _runs(pipeline):
+        start, at = run.start, run.end
+        if run.unwinds or not _sorted_apart(pipeline, run):
+            continue
+        window = _window(pipeline, at + 1)
+        if window is None:
+            continue
+        _, limit, end = window
+        # Else nothing is spared: neither has an index the order, nor are there fewer lookups.
+        if start == leading_matches(pipeline) or (run.joins and limit is not None):
+            moved = [*pipeline[at:end], *pipeline[start:at]]
+            return with_pipeline(op, [*pipeline[:start], *moved, *pipeline[end:]])
+    return None
 
 
 def _page_before_unwind(op: ReadOp, facts: Facts | None) -> ReadOp | None:
     pipeline = list(op.pipeline or ())
-    start = leading_matches(pipeline)
-    added: set[str] = set()
-    arrays: set[str] = set()
-    unwinds = False
-    at = start
-    for at in range(start, len(pipeline)):
-        name, specification = stage_of(pipeline[at])
-        if name == "$unwind":
-            made = _unwound(specification, arrays)
-            if made is None:
-                return None
-            arrays.discard(made)
-            unwinds = True
+    for run in _runs(pipeline):
+        start, at = run.start, run.end
+        if not run.unwinds:
             continue
-        fields = adds_fields(name, specification, arrays)
-        if fields is None:
-            break
-        added |= fields
-    else:
-        return None
-    if not unwinds:
-        return None
-    front: list[Any] = []
-    after = at
-    if name == "$sort":
-        fields = sorted_fields(specification)
-        if fields is None or not added.isdisjoint(fields):
-            return None
-        front.append(pipeline[at])
-        after += 1
-    window = _window(pipeline, after)
-    if window is None:
-        return None
-    skip, limit, _ = window
-    if limit is not None:
-        front.append({"$limit": int(skip) + int(limit)})
-    if not front:
-        return None
-    return with_pipeline(op, [*pipeline[:start], *front, *pipeline[start:at], *pipeline[after:]])
+        after = at
+        front: list[Any] = []
+        if stage_of(pipeline[at])[0] == "$sort":
+            if not _sorted_apart(pipeline, run):
+                continue
+            front.append(pipeline[at])
+            after += 1
+        window = _window(pipeline, after)
+        if window is None:
+            continue
+        skip, limit, _ = window
+        if limit is not None:
+            first = int(skip) + int(limit)
+            name, value = _stage_at(pipeline, start - 1)
+            if front or name != "$limit" or not whole(value, 1) or value > first:
+                front.append({"$limit": first})
+        if front:
+            moved = [*front, *pipeline[start:at]]
+            return with_pipeline(op, [*pipeline[:start], *moved, *pipeline[after:]])
+    return None
 
 
 def _unwound(specification: Any, arrays: set[str]) -> str | None:
@@ -143,8 +174,9 @@ def _sort_before_count(op: ReadOp, facts: Facts | None) -> ReadOp | None:
             name, value = stage_of(pipeline[before])
             if name == "$sort":
                 # Two paths may be arrays in one document: the server refuses to sort by both. The
-                # collection's own _id is none.
-                own = before == leading_matches(pipeline)
+                # own _id of an ordinary collection is none.
+                own = facts is not None and facts.refusal is None
+                own = own and before == leading_matches(pipeline)
                 paths = 0 if sorted_fields(value) is None else len(value)
                 if paths != 1 and not (own and paths == 2 and "_id" in value):
                     return None
@@ -252,6 +284,30 @@ def _same(left: Any, right: Any) -> bool:
     return (kind is str or kind in SCALARS) and bool(left == right)
 
 
+def _in_branches(
+    apply: Callable[[ReadOp, Facts | None], ReadOp | None],
+) -> Callable[[ReadOp, Facts | None], ReadOp | None]:
+    """A rule's `apply` that also tries each branch of a $facet, which is a pipeline of its own."""
+
+    def everywhere(op: ReadOp, facts: Facts | None) -> ReadOp | None:
+        changed = apply(op, facts)
+        if changed is not None:
+            return changed
+        pipeline = list(op.pipeline or ())
+        for at, stage in enumerate(pipeline):
+            name, branches = stage_of(stage)
+            if name != "$facet" or type(branches) is not dict:
+                continue
+            for key, branch in branches.items():
+                changed = apply(with_pipeline(op, branch), None) if type(branch) is list else None
+                if changed is not None:
+                    facet = {"$facet": {**branches, key: changed.pipeline}}
+                    return with_pipeline(op, [*pipeline[:at], facet, *pipeline[at + 1 :]])
+        return None
+
+    return everywhere
+
+
 _ADDERS = frozenset({"$addFields", "$set", "$lookup"})
 _COUNTS = frozenset({"$count", "$group"})
 
@@ -266,19 +322,20 @@ PIPELINE_RULES: tuple[Rule, ...] = (
         source="https://www.mongodb.com/docs/manual/reference/operator/aggregation/lookup/",
         marks=(frozenset({"$lookup"}), _COUNTS),
         by_shape=True,
-        apply=_join_before_count,
+        apply=_in_branches(_join_before_count),
     ),
     Rule(
         name="sort-before-count",
         family="pipelines",
         what="$sort of documents that are only counted is dropped",
-        condition="one path, or another with the collection's own _id, so that no document has two"
-        " arrays to sort by; sums of whole constants only: those of doubles depend on the order",
+        condition="one path, or another with the own _id of what is known to be an ordinary"
+        " collection, so that no document has two arrays to sort by; sums of whole constants only:"
+        " those of doubles depend on the order",
         gain="a blocking sort, or an index scan in its order",
         source="https://www.mongodb.com/docs/manual/reference/operator/aggregation/sort/",
         marks=(frozenset({"$sort"}), _COUNTS),
         by_shape=True,
-        apply=_sort_before_count,
+        apply=_in_branches(_sort_before_count),
     ),
     Rule(
         name="facet-common-match",
@@ -302,7 +359,7 @@ PIPELINE_RULES: tuple[Rule, ...] = (
         " server swaps $sort with an adjacent $lookup alone: sort_reorder_helpers.cpp)",
         marks=(frozenset({"$sort"}), _ADDERS),
         by_shape=True,
-        apply=_sort_before_fields,
+        apply=_in_branches(_sort_before_fields),
     ),
     Rule(
         name="page-before-unwind",
@@ -315,6 +372,6 @@ PIPELINE_RULES: tuple[Rule, ...] = (
         " server joins $lookup and $unwind, and moves neither $sort nor $limit before the pair)",
         marks=(frozenset({"$unwind"}), frozenset({"$lookup"}), frozenset({"$sort", "$limit"})),
         by_shape=True,
-        apply=_page_before_unwind,
+        apply=_in_branches(_page_before_unwind),
     ),
 )

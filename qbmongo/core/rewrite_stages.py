@@ -137,7 +137,8 @@ def adds_fields(name: str, specification: Any, arrays: set[str]) -> frozenset[st
             return None
         top = made.partition(".")[0]
         _forget(arrays, top)
-        arrays.add(made)
+        if made == top:
+            arrays.add(made)
         return frozenset((top,))
     if name not in _ADDING or type(specification) is not dict or not specification:
         return None

@@ -122,7 +122,7 @@ class Scope:
             else None
         )
         rewrites = settings.rewrite
-        self.rewriter = None if rewrites is None else Rewriter(rewrites.off)
+        self.rewriter = None if rewrites is None else engine.rewriter(rewrites.off)
         self.active = (
             self.profile is not None
             or self.cache is not None
@@ -199,8 +199,9 @@ class Scope:
             if cache is None
             else self._ask_cache(cache, ticket, op, codec, now_s, bypass=bypass, share=share)
         )
-        if self.rewriter is not None and bypass not in _AS_WRITTEN:
-            self._rewrite(self.rewriter, decision)
+        rewriter = self.rewriter
+        if rewriter is not None and bypass not in _AS_WRITTEN:
+            self._rewrite(rewriter, decision)
         return decision
 
     def _rewrite(self, rewriter: Rewriter, decision: Ticket | Join) -> None:
@@ -214,7 +215,7 @@ class Scope:
                 send = decision.send
                 if send.filter is not send.op.filter:
                     return  # only its bytes are exact
-                op, steps = rewriter.rewrite(send.op, None)
+                op, steps = rewriter.rewrite(send.op, decision.fill.facts[0])
                 if not steps:
                     return
                 decision.send = Frozen(send.op, op.filter, send.projection, op.pipeline)

@@ -127,14 +127,13 @@ def slices(timetable: Timetable, seed: int = SEED) -> Iterator[Slice]:
     return _Airport(timetable, random.Random(seed)).slices()
 
 
-def in_short(pieces: Iterable[Slice], operations: int) -> Iterator[Slice]:
-    """The same stream in slices of so many operations at most."""
+def in_short(pieces: Iterable[Slice], reads: int) -> Iterator[Slice]:
+    """The same stream in slices of so many reads at most, or of one turn's writes."""
     for piece in pieces:
-        parts = [
-            turn[at : at + operations]
-            for turn in piece.turns
-            for at in range(0, len(turn), operations)
-        ]
+        parts: list[tuple[Operation, ...]] = []
+        for turn in piece.turns:
+            step = len(turn) if turn and turn[0].call in WRITES else reads
+            parts += [turn[at : at + step] for at in range(0, len(turn), step)]
         for number, part in enumerate(parts, 1):
             yield Slice((part,), piece.foreign if number == len(parts) else ())
 

@@ -14,6 +14,7 @@ from bson.raw_bson import RawBSONDocument
 
 from qbmongo.core import rewrite as rewriting
 from qbmongo.core.rewrite import RULES, Rewriter, rewrite
+from qbmongo.core.trust import Facts
 from qbmongo.records import ReadOp
 from qbmongo.settings import REWRITE_RULES
 
@@ -24,6 +25,7 @@ UNWIND = {"$unwind": {"path": "$u", "preserveNullAndEmptyArrays": True}}
 ADD = {"$addFields": {"total": {"$ifNull": ["$price", 0]}}}
 SORT = {"$sort": {"at": -1}}
 MATCH = {"$match": {"a": 1}}
+GROUP = {"$group": {"_id": "$a"}}
 COUNT = {"$count": "n"}
 SUM = {"$group": {"_id": None, "n": {"$sum": 1}}}
 ASKED = [
@@ -67,10 +69,13 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
     "join-before-count": [
         ([MATCH, LOOKUP, COUNT], [MATCH, COUNT, *ASKED]),
         ([LOOKUP, {"$addFields": {"u": {"$first": "$u"}}}, SUM], [SUM, *ASKED]),
+        (
+            [MATCH, {"$facet": {"page": [SORT], "all": [LOOKUP, COUNT]}}],
+            [MATCH, {"$facet": {"page": [SORT], "all": [COUNT, *ASKED]}}],
+        ),
     ],
     "sort-before-count": [
         ([MATCH, SORT, COUNT], [MATCH, COUNT]),
-        ([MATCH, {"$sort": {"at": 1, "_id": 1}}, COUNT], [MATCH, COUNT]),
         ([SORT, {"$skip": 1}, {"$limit": 5}, SUM], [{"$skip": 1}, {"$limit": 5}, SUM]),
     ],
     "facet-common-match": [
@@ -85,6 +90,10 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
             [LOOKUP, ADD, SORT, {"$skip": 5}, {"$limit": 10}, MATCH],
             [SORT, {"$skip": 5}, {"$limit": 10}, LOOKUP, ADD, MATCH],
         ),
+        (
+            [GROUP, LOOKUP, SORT, {"$limit": 10}],
+            [GROUP, SORT, {"$limit": 10}, LOOKUP],
+        ),
     ],
     "page-before-unwind": [
         (
@@ -93,6 +102,25 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
         ),
         ([LOOKUP, UNWIND, {"$limit": 3}], [{"$limit": 3}, LOOKUP, UNWIND, {"$limit": 3}]),
         ([LOOKUP, UNWIND, ADD, SORT, {"$skip": 1}], [SORT, LOOKUP, UNWIND, ADD, {"$skip": 1}]),
+        (
+            [{"$facet": {"page": [SORT, LOOKUP, UNWIND, {"$limit": 9}], "all": [COUNT]}}],
+            [
+                {
+                    "$facet": {
+                        "page": [SORT, {"$limit": 9}, LOOKUP, UNWIND, {"$limit": 9}],
+                        "all": [COUNT],
+                    }
+                }
+            ],
+        ),
+        (
+            [MATCH, SORT, LOOKUP, UNWIND, {"$skip": 5}, {"$limit": 10}],
+            [MATCH, SORT, {"$limit": 15}, LOOKUP, UNWIND, {"$skip": 5}, {"$limit": 10}],
+        ),
+        (
+            [GROUP, {"$limit": 9}, LOOKUP, UNWIND, {"$limit": 3}],
+            [GROUP, {"$limit": 9}, {"$limit": 3}, LOOKUP, UNWIND, {"$limit": 3}],
+        ),
     ],
 }
 CASES = [(name, *case) for name, cases in FIRING.items() for case in cases]
@@ -163,6 +191,7 @@ UNTOUCHED: list[Any] = [
     [SORT, {"$count": "$n"}],
     [SORT, {"$count": "a.b"}],
     [{"$sort": {"at": -1, "b": 1}}, COUNT],
+    [MATCH, {"$sort": {"at": 1, "_id": 1}}, COUNT],
     [{"$sort": {"a.0": 1}}, COUNT],
     [{"$sort": {"at": 2}}, COUNT],
     [{"$sort": {"at": True}}, COUNT],
@@ -185,11 +214,14 @@ UNTOUCHED: list[Any] = [
     [{"$facet": {"a": [MATCH], "b": [{"$match": {"a": True}}]}}],
     [{"$facet": {"a": [MATCH], "b": [SORT]}}],
     [{"$facet": {"a": [MATCH], "b": []}}],
+    [{"$facet": {"a": [ADD, SORT], "b": [{"$out": "x"}]}}],
+    [{"$facet": {"a": 5, "b": [5]}}],
+    [{"$facet": {"a": [{"$facet": {"b": [SORT, COUNT]}}]}}],
     [{"$facet": {"a": [{"$match": {"$expr": {"$gt": ["$a", 1]}}}, SORT]}}],
     [{"$facet": {"a": [{"$match": {"a": {"$geoWithin": {}}}}, SORT]}}],
     [{"$facet": {"a": [{"$match": {"$text": {"$search": "x"}}}, SORT]}}],
     [{"$facet": {"a": [{"$match": {"$sampleRate": 0.5}}, SORT]}}],
-    [{"$group": {"_id": "$a"}}, {"$facet": {"a": [MATCH, SORT]}}],
+    [GROUP, {"$facet": {"a": [MATCH, SORT]}}],
     # orders and pages
     [ADD, {"$sort": {"total": 1}}],
     [ADD, {"$sort": {"total.x": 1, "at": 1}}],
@@ -202,7 +234,10 @@ UNTOUCHED: list[Any] = [
     [{"$addFields": {"x": {}}}, SORT],
     [LOOKUP, {"$set": {"u": 1}}, {"$set": {"x": {"$size": "$u"}}}, SORT],
     [{"$project": {"a": 1, "at": 1}}, SORT],
-    [{"$group": {"_id": "$a"}}, ADD, SORT],
+    [GROUP, ADD, SORT, {"$limit": 3}],
+    [GROUP, LOOKUP, SORT],
+    [{"$limit": 5}, LOOKUP, UNWIND, {"$skip": 3}, {"$limit": 2}],
+    [LOOKUP, UNWIND, {"$skip": 3}],
     [ADD, SORT, {"$skip": -1}],
     [LOOKUP, {"$unwind": "$u"}, SORT, {"$limit": 3}],
     [{"$unwind": {"path": "$tags", "preserveNullAndEmptyArrays": True}}, {"$limit": 3}],
@@ -286,6 +321,19 @@ def test_rules_meet_and_end() -> None:
         "sort-before-count",
         "join-before-count",
     }
+
+
+def test_the_own_id_of_a_known_collection_is_no_array() -> None:
+    """A view may make an array of it."""
+    op = of([MATCH, {"$sort": {"at": 1, "_id": 1}}, COUNT])
+    later = of([MATCH, GROUP, {"$sort": {"at": 1, "_id": 1}}, COUNT])
+    known = Facts(None, True)
+    rewriter = Rewriter()
+    for _ in range(2):
+        assert rewriter.rewrite(op, None) == (op, ())
+        assert rewriter.rewrite(op, Facts("view", True)) == (op, ())
+        assert rewriter.rewrite(later, known) == (later, ())
+    assert Rewriter().rewrite(op, known)[0].pipeline == [MATCH, COUNT]
 
 
 def test_steps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         calls, errors = report.calls.total(), report.errors.total()
         terminalreporter.write_line(
             f"{name}: {report.steps} steps, {report.examples} examples, {calls} calls compared"
-            f" ({errors} of them exceptions)"
+            f" ({errors} of them exceptions){_rewritten(report)}"
         )
         if config.getoption("verbose") > 0:
             for method, count in sorted(report.calls.items()):
                 terminalreporter.write_line(f"    {method:45} {count:7}")
+
+
+def _rewritten(report: Report) -> str:
+    return f", {report.rewritten.calls} of them rewritten" if report.rewritten else ""

@@ -41,12 +41,16 @@ STEPS_PER_EXAMPLE = 60
 
 @dataclass
 class Report:
-    """How much was compared: steps, and calls by receiver and method."""
+    """How much was compared: steps, and calls by receiver and method.
+
+    rewritten: what our client's own statistics say of rewriting, at the end.
+    """
 
     steps: int = 0
     examples: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    rewritten: Any = None
 
 
 class Pair:

@@ -42,6 +42,7 @@ pytestmark = [
 SETTINGS = {
     "off": qbmongo.Settings.preset("off"),
     "default": qbmongo.Settings.preset("default"),
+    "rewriting": qbmongo.Settings(profile=None, cache=None),
 }
 # One sending at a time, so that few calls are enough for some to travel together.
 JOINING = {
@@ -57,6 +58,7 @@ JOINING = {
     ),
 }
 ALL_METHODS_FROM = 20_000
+REWRITES_FROM = 300
 SEED = int(os.environ.get("QBMONGO_PARITY_SEED", "0"))
 
 
@@ -97,6 +99,10 @@ def test_ours_acts_as_the_driver_does(
     parity_report[request.node.callspec.id] = pair.report
     report = run_parity(pair, parity_steps, seed=SEED, interference=True)
     assert report.steps >= parity_steps
+    report.rewritten = pair.ours.client.qb.stats().rewrite
+    if parity_steps >= REWRITES_FROM and SETTINGS[request.node.callspec.params["pair"]].rewrite:
+        assert report.rewritten is not None
+        assert report.rewritten.calls > 0
     if parity_steps >= ALL_METHODS_FROM:
         assert not described_methods() - set(report.calls), "never reached"
 

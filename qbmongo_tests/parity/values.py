@@ -165,10 +165,22 @@ def _typed(choices: Choices) -> dict[str, Any]:
     return {path(choices): {"$type": choices.one(TYPES)}}
 
 
+def _listed_twice(choices: Choices) -> dict[str, Any]:
+    listed = choices.some(scalar, 3, 1)
+    return {path(choices): {choices.one(("$in", "$nin")): [*listed, *listed]}}
+
+
+def _surely_there(choices: Choices) -> dict[str, Any]:
+    operator = choices.one(("$gt", "$eq", "$lte", "$ne", "$in"))
+    operand = choices.some(scalar, 2, 1) if operator == "$in" else scalar(choices)
+    return {path(choices): {"$exists": choices.one((True, True, False)), operator: operand}}
+
+
 simple_filter = built(_by_id, _equality, _comparison, _range)
 _ALL_FILTERS = (
     constant({}), _by_id, _by_id, _by_id, _by_id, _equality, _equality, _comparison, _comparison,
-    _in, _ids_in, _range, _logical, _not, _typed, _rare, _rare,
+    _in, _ids_in, _range, _logical, _not, _typed, _rare, _rare, _listed_twice, _surely_there,
+    _surely_there,
 )  # fmt: skip
 filter_ = built(*_ALL_FILTERS)
 
@@ -305,8 +317,31 @@ _WRITING_STAGES: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 
 
+_JOIN = {"$lookup": {"from": "c1", "localField": "a", "foreignField": "a", "as": "joined"}}
+_ADDED = {"$addFields": {"z": {"$size": "$joined"}, "b": {"$ifNull": ["$b", 0]}}}
+_UNWIND = {"$unwind": {"path": "$joined", "preserveNullAndEmptyArrays": True}}
+
+
+def _rewritable_stages(choices: Choices) -> list[Any]:
+    """Stages that the rules of rewriting put into another order, or leave out."""
+    order = {"$sort": {choices.one(("a", "c", "b", "n.x")): choices.one((1, -1)), "_id": 1}}
+    first = {"$match": simple_filter(choices)}
+    stages: list[Any] = choices.one(
+        (
+            [_JOIN, _ADDED, order, {"$limit": 2}],
+            [_JOIN, _UNWIND, {"$limit": 3}],
+            [_JOIN, {"$count": "n"}],
+            [first, order, {"$group": {"_id": None, "n": {"$sum": 1}}}],
+            [{"$facet": {"x": [first, order], "y": [first, {"$count": "n"}]}}],
+        )
+    )
+    return stages
+
+
 def pipeline(choices: Choices) -> Any:
     stages = choices.some(_pipeline_stage, 3)
+    if choices.chance(35):
+        stages = _rewritable_stages(choices)
     if choices.chance(6):
         stages.append(choices.one(_WRITING_STAGES))
     return stages

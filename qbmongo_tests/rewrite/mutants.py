@@ -102,7 +102,7 @@ def documents_that_unwind_to_none(rule: Rule) -> Any:
     """A $limit passes an $unwind that drops documents."""
 
     def unwound(specification: Any, arrays: set[str]) -> str | None:
-        path = specification if type(specification) is str else specification.get("path", "")
+        path = specification.get("path") if type(specification) is dict else specification
         return path[1:] if type(path) is str and path[1:] in arrays else None
 
     return patch.object(rewrite_pipelines, "_unwound", unwound)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from qbmongo_tests.rewrite.orders import order_of
 from qbmongo_tests.rewrite.reads import _JOINED, _MADE, _PLAIN_PATHS, _TOP_PATHS, OTHER, Case, Reads
 
 __all__ = ["PipelineReads"]
 
 _PAGING = frozenset({"$limit", "$skip"})
-# Stages after which `_id` is no longer each document's own, or documents are made of it.
-_NEW_IDS = frozenset(
-    {"$count", "$facet", "$group", "$project", "$replaceRoot", "$sortByCount", "$unionWith"}
-)
 
 
 class PipelineReads(Reads):
@@ -39,6 +36,10 @@ class PipelineReads(Reads):
             )
         )
         pipeline = form()
+        if self.chance(0.1):
+            pipeline = [*pipeline, *self.random.choice((self._unwound_page, self._joined_count))()]
+        if self.chance(0.25):
+            pipeline.insert(0, self._sort() if self.chance(0.5) else self._odd_stage())
         if self.chance(0.5):
             pipeline.insert(
                 0, {"$match": self.rewritable() if self.chance(0.5) else self.filter(1)}
@@ -47,7 +48,7 @@ class PipelineReads(Reads):
 
     def _case(self, pipeline: list[Any]) -> Case:
         op = self._op("aggregate", {}, pipeline=pipeline)
-        order = _order(pipeline)
+        order = order_of(pipeline)
         whole = None
         if order != "total" and any(not _PAGING.isdisjoint(stage) for stage in pipeline):
             rest = [stage for stage in pipeline if _PAGING.isdisjoint(stage)]
@@ -131,11 +132,21 @@ class PipelineReads(Reads):
                 branch = branch[1:]
             elif self.chance(0.04):
                 branch.insert(0, self._sort())
+            elif self.chance(0.3):
+                branch = self._page_of_a_facet()
             branches[name] = branch
         pipeline: list[Any] = [{"$facet": branches}]
         if self.chance(0.1):
             pipeline.insert(0, self._odd_stage())
         return pipeline
+
+    def _page_of_a_facet(self) -> list[Any]:
+        """A branch of the other forms; without a page where its order leaves ties."""
+        forms = (self._fields_then_sort, self._unwound_page, self._sorted_count, self._joined_count)
+        branch = self.random.choice(forms)()
+        if order_of(branch) == "free":
+            branch = [stage for stage in branch if _PAGING.isdisjoint(stage)]
+        return branch or [self._count()]
 
     def _any_stages(self) -> list[Any]:
         made = (self._adder, self._odd_stage, self._sort, self._count)
@@ -239,7 +250,9 @@ class PipelineReads(Reads):
     def _count(self) -> dict[str, Any]:
         draw = self.random.random()
         if draw < 0.6:
-            return {"$count": self.random.choice(("n", "n", "n", "n", "n", "_id", "a.b", "$n", ""))}
+            return {
+                "$count": "n" if self.chance(0.9) else self.random.choice(("_id", "a.b", "$n", ""))
+            }
         total = self.random.choice((1, 1, 1, 2, 0, 0.1, "$a", "$c", -1, None, {"$add": ["$a", 1]}))
         identity = self.random.choice((None, None, None, None, "$a", 1, "$c"))
         group = {"_id": identity, "n": {"$sum": total}}
@@ -267,34 +280,3 @@ class PipelineReads(Reads):
         if self.chance(0.8):
             return []
         return [self._odd_stage() if self.chance(0.6) else self._adder()]
-
-
-def _order(pipeline: list[Any]) -> str:
-    """What the order of a pipeline's answer is told by."""
-    order = "free"
-    own_ids = True
-    split = False
-    for stage in pipeline:
-        name, value = next(iter(stage.items()), ("", None))
-        if name in _NEW_IDS or _writes_id(name, value):
-            own_ids = False
-        elif name == "$unwind":
-            split = True
-        elif name == "$sort":
-            if not own_ids or not isinstance(value, dict) or "_id" not in value:
-                order = "free"
-            else:
-                order = "ids" if split else "total"
-    if order == "total" and split:
-        order = "ids"  # unwound after the sort
-    return order if own_ids else "free"
-
-
-def _writes_id(name: str, value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    if name == "$lookup":
-        return value.get("as") == "_id"
-    if name == "$unwind":
-        return value.get("includeArrayIndex") == "_id"
-    return name in ("$addFields", "$set") and any(path.partition(".")[0] == "_id" for path in value)

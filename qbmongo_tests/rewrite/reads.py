@@ -96,11 +96,13 @@ class Reads(Generator):
     # Documents
 
     def documents(self, count: int) -> list[Any]:
-        """Documents of one collection, their `_id`s counted from 0."""
+        """At most so many documents, their `_id`s counted from 0."""
         made: list[Any] = [self.document(number) for number in range(count - 3)]
         made.append(undefined(count - 3, "a", b"\x06"))
         made.append(undefined(count - 2, "b", b"\x06"))
-        made.append(undefined(count - 1, "a", b"\x0e", b"\x03\x00\x00\x00ab\x00"))
+        # Seldom: secantusd-rs cannot answer many a pipeline over symbols.
+        if self.chance(0.1):
+            made.append(undefined(count - 1, "a", b"\x0e", b"\x03\x00\x00\x00ab\x00"))
         return made
 
     def document(self, number: int) -> dict[str, Any]:
@@ -180,12 +182,13 @@ class Reads(Generator):
             else:
                 name = self.random.choice(tuple(OPERATORS))
                 made[name] = OPERATORS[name](self, 1)
-        for name in _ORDERS:
-            if type(made.get(name)) is Regex:
-                made[name] = "a"
+        made = _of_values(made)
         if self.chance(0.3):
             made = dict(self.random.sample(list(made.items()), len(made)))
         return made
+
+    def operators(self, depth: int) -> dict[str, Any]:
+        return _of_values(super().operators(depth))
 
     def rewritable(self, depth: int = 2) -> dict[str, Any]:
         """A filter with such conditions, alone or among others."""
@@ -283,3 +286,11 @@ class Reads(Generator):
         return ReadOp(
             kind, self.namespace, filter, projection, sort, skip, limit, options, pipeline, key
         )
+
+
+def _of_values(condition: dict[str, Any]) -> dict[str, Any]:
+    """The condition without a regex where only a value may stand."""
+    return {
+        name: "a" if name in _ORDERS and type(value) is Regex else value
+        for name, value in condition.items()
+    }
