@@ -472,6 +472,7 @@ def test_reads_fail_as_the_drivers(site: Site, case: str) -> None:
 
     async def read(client: Any) -> Any:
         collection = client[site.database]["c"]
+        await resolved(collection.delete_many({}))
         await resolved(collection.insert_one({"a": 1}))
 
         async def call() -> Any:
