@@ -39,6 +39,8 @@ from .verify import Effort, TrialJob, jobs_of, try_collection
 
 __all__ = ["Options", "Progress", "advise"]
 
+_MAX_STRATA = 20  # kept filters of one collection whose documents are looked for
+
 
 class Progress(Protocol):
     """Told how far the work is; called in the thread that works."""
@@ -200,7 +202,7 @@ class _Advice:
                 self._note(f"{namespace}: no documents were sampled, the time limit was reached")
                 continue
             sample, statistics = reader.sample(
-                info, paths[namespace], filters.get(namespace, [])[:50]
+                info, paths[namespace], filters.get(namespace, [])[:_MAX_STRATA]
             )
             self._samples[namespace] = sample
             self._statistics[namespace] = statistics
