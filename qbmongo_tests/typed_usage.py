@@ -26,6 +26,7 @@ from qbmongo import (
     Settings,
     SettingsError,
 )
+from qbmongo.advisor.report import Report
 from qbmongo.clients.rewrite_explained import RewriteExplanation
 from qbmongo.clients.stats import CacheStats, CoalesceStats, RewriteStats, Stats
 from qbmongo.local_server import LocalServer, ServerKind, ServerProgram, find_server
@@ -98,6 +99,8 @@ def synchronous() -> Document | None:
         client.qb.flush()
         client.qb.clear()
         profile: ProfileSnapshot = client.qb.profile()
+        report: Report = client.qb.advise(["shop"], sample_size=100, time_limit_s=60.0)
+        use(report.to_dict(), report.worst())
         profile.save("profile.json")
         try:
             client.qb.caught_up(timeout_s=2.0)
@@ -116,6 +119,8 @@ async def asynchronous() -> Document | None:
     async with client:
         documents: list[Document] = await sub.find({}).to_list()
         await client.qb.caught_up()
+        report: Report = await client.qb.advise()
+        use(report.findings)
         stats: Stats = client.qb.stats()
         use(documents, stats.faults)
     return await collection.find_one({"a": 1})
@@ -128,6 +133,7 @@ async def with_motor() -> None:
     await collection.insert_one({"a": 1})
     await as_the_drivers.shop.orders.find_one({"a": 1})
     await client.qb.caught_up(1.0)
+    report: Report = await client.qb.advise(verify=False)
     snapshot: ProfileSnapshot = client.qb.profile()
-    use(snapshot.calls)
+    use(snapshot.calls, report.recommendations)
     client.close()

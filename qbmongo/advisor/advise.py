@@ -15,7 +15,7 @@ from .accesses import accesses_of, paths_of
 from .collect import ClientFactory, Limits, ServerReader, connect
 from .conclusions import conclude
 from .inputs import merge_workloads
-from .interruption import Stop
+from .interruption import Deadline, Stop, TimeUpError
 from .observed_values import filters_of
 from .places import Place, VerifyOn, note_left_behind, open_place
 from .profiler_documents import from_profiler
@@ -38,6 +38,8 @@ from .trial_collection import reason_of
 from .verify import Effort, TrialJob, jobs_of, try_collection
 
 __all__ = ["Options", "Progress", "advise"]
+
+_MAX_STRATA = 20  # kept filters of one collection whose documents are looked for
 
 
 class Progress(Protocol):
@@ -200,7 +202,7 @@ class _Advice:
                 self._note(f"{namespace}: no documents were sampled, the time limit was reached")
                 continue
             sample, statistics = reader.sample(
-                info, paths[namespace], filters.get(namespace, [])[:50]
+                info, paths[namespace], filters.get(namespace, [])[:_MAX_STRATA]
             )
             self._samples[namespace] = sample
             self._statistics[namespace] = statistics
@@ -236,14 +238,10 @@ class _Advice:
         assert place.scratch is not None
         trials: dict[str, Trial] = {}
         why_not = None
+        limit_s = self._options.time_limit_s
+        deadline = Deadline(self._stop, None if limit_s is None else self._began_s + limit_s)
         for number, job in enumerate(jobs):
             self._step("trying indexes", number, len(jobs))
-            if self._is_late():
-                why_not = (
-                    f"the time limit of {self._options.time_limit_s:g} s was reached:"
-                    f" {len(jobs) - number} of {len(jobs)} collections were not tried"
-                )
-                break
             sample = self._samples[job.info.namespace]
             try:
                 trials.update(
@@ -254,10 +252,16 @@ class _Advice:
                         sample,
                         self._options.effort,
                         self._options.rules,
-                        self._stop,
+                        deadline,
                         self._note,
                     )
                 )
+            except TimeUpError:
+                why_not = (
+                    f"the time limit of {limit_s:g} s was reached:"
+                    f" {len(jobs) - number} of {len(jobs)} collections were not tried"
+                )
+                break
             except ScratchLostError as error:
                 why_not = str(error)
                 break

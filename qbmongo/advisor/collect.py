@@ -113,6 +113,7 @@ class ServerReader:
             self._hello: Mapping[str, Any] = client.admin.command("hello")
         self.members = self._find_members()
         self._readers: dict[str, Client] = {}
+        self._silent: set[str] = set()
 
     def close(self) -> None:
         """Closes the clients of the members."""
@@ -291,6 +292,8 @@ class ServerReader:
                 uses.setdefault(host or next(iter(self.members), ""), []).append(document)
             return uses
         for member in self.members:
+            if member in self._silent:
+                continue
             documents = self._index_stats(self._reader_of(member), database, name, member)
             if documents is not None:
                 uses[member] = documents
@@ -307,7 +310,12 @@ class ServerReader:
                 collection.aggregate([{"$indexStats": {}}], maxTimeMS=self._limits.max_time_ms)
             )
         except PyMongoError as error:
-            self._could_not(f"the use of indexes on {member or 'the server'}", error)
+            if member and isinstance(error, ConnectionFailure):
+                # The others go on; nobody waits for this one again.
+                self._silent.add(member)
+                self._say(f"the use of indexes on {member} could not be read: it does not answer")
+            else:
+                self._could_not(f"the use of indexes on {member or 'the server'}", error)
             return None
 
     def _find_members(self) -> tuple[str, ...]:
@@ -359,7 +367,9 @@ class ServerReader:
             error, ServerSelectionTimeoutError
         ):
             raise ServerUnreadableError(reason_of(error)) from error
-        line = f"{what} could not be read: {reason_of(error)}"
+        self._say(f"{what} could not be read: {reason_of(error)}")
+
+    def _say(self, line: str) -> None:
         if line not in self._noted:
             self._noted.add(line)
             self._note(line)

@@ -25,9 +25,7 @@ from .write_load import WriteLoad
 __all__ = ["CollectionPlan"]
 
 _ID_KEYS = (("_id", 1),)
-# Part of an index's gain that may be given up for one index less.
-_FOR_ONE_LESS = 0.10
-# What may be examined more, per execution, for a shorter index or for one index less.
+# What may be examined more, per execution, for a shorter index.
 _NEARLY_SHARE = 1.25
 _NEARLY_MORE = 20.0
 _MAX_SCALE = 20.0
@@ -89,10 +87,9 @@ class CollectionPlan:
                 break
             self._add(best)
         self._drop_dispensable()
-        self._merge_pairs()
         self._shorten()
         self._drop_dispensable()
-        # What merging and shortening gave up must not be worth an index of its own, else the next
+        # What shortening gave up must not be worth an index of its own, else the next
         # advice would recommend it.
         while len(self._chosen) < room and (best := self._best_addition()) is not None:
             self._add(best)
@@ -304,44 +301,6 @@ class CollectionPlan:
                 why_not_replaced(spec, other, self.model.arrays) is None for other in others
             ) and self.is_harmless([spec]):
                 self._chosen.remove(spec)
-
-    def _merge_pairs(self) -> None:
-        """One index in place of two where that gives up little."""
-        merged = True
-        while merged:
-            merged = False
-            whole = self._net_s(self._chosen)
-            for one in list(self._chosen):
-                for other in list(self._chosen):
-                    if repr(one) >= repr(other):
-                        continue
-                    rest = [spec for spec in self._chosen if spec not in (one, other)]
-                    gain_s = whole - self._net_s(rest)
-                    best = self._one_for_two(rest, whole - _FOR_ONE_LESS * gain_s, (one, other))
-                    if best is not None:
-                        self._chosen = [*rest, best]
-                        merged = True
-                        break
-                if merged:
-                    break
-
-    def _one_for_two(
-        self, rest: Sequence[IndexSpec], at_least_s: float, pair: tuple[IndexSpec, IndexSpec]
-    ) -> IndexSpec | None:
-        best: tuple[float, IndexSpec] | None = None
-        without = self._estimates((*self.existing, *rest))
-        both = self._estimates((*self.existing, *rest, *pair))
-        for spec in dict.fromkeys((*pair, *(b.specs[0] for b in self._pool if len(b.specs) == 1))):
-            net_s = self._net_s([*rest, spec])
-            if net_s < at_least_s or (best is not None and net_s <= best[0]):
-                continue
-            after = self._estimates((*self.existing, *rest, spec))
-            if not _is_nearly(after, both) or self._is_better([*rest, spec], pair):
-                continue
-            if self._is_worth(without, after, (spec,)):
-                best = (net_s, spec)
-                self._rules_of.setdefault(spec, ("merged",))
-        return best[1] if best else None
 
     def _is_better(self, chosen: Sequence[IndexSpec], others: Sequence[IndexSpec]) -> bool:
         """Whether one of some others would be recommended beside a set."""

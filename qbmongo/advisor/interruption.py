@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextvars
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Stop", "StoppedError", "Work", "ended_by_sigterm"]
+__all__ = ["Deadline", "Stop", "StoppedError", "TimeUpError", "Work", "ended_by_sigterm"]
 
 _Result = TypeVar("_Result")
 
@@ -44,6 +45,32 @@ class Stop:
         """Raises StoppedError if it was asked."""
         if self._event.is_set():
             raise StoppedError
+
+
+class TimeUpError(Exception):
+    """The time that the work was given is over."""
+
+
+class Deadline(Stop):
+    """A stop that also stops when a time is over.
+
+    stop: the one that may be asked. ends_s: on time.monotonic's clock; None: never.
+    """
+
+    __slots__ = ("_ends_s", "_stop")
+
+    def __init__(self, stop: Stop, ends_s: float | None) -> None:
+        self._stop = stop
+        self._ends_s = ends_s
+
+    def ask(self) -> None:
+        self._stop.ask()
+
+    def check(self) -> None:
+        """Raises StoppedError if it was asked, TimeUpError if the time is over."""
+        self._stop.check()
+        if self._ends_s is not None and time.monotonic() > self._ends_s:
+            raise TimeUpError
 
 
 class Work(Generic[_Result]):

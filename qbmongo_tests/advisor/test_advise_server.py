@@ -293,6 +293,26 @@ def test_after_the_time_limit_nothing_is_tried_and_it_is_said(server_uri: str, s
 
 
 @pytest.mark.usefixtures("unchanged")
+def test_the_time_limit_holds_within_a_collection(
+    server_uri: str, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    explain = TrialCollection._explain
+
+    def hour(self: TrialCollection, question: Any) -> Any:
+        clock[0] += 3_600
+        return explain(self, question)
+
+    monkeypatch.setattr(TrialCollection, "_explain", hour)
+    monkeypatch.setattr("qbmongo.advisor.interruption.time.monotonic", lambda: clock[0])
+    with OptimizedMongoClient(server_uri) as client:
+        ask(client[shop].orders)
+        report = client.qb.advise(time_limit_s=7_000)
+    assert not any(item.verified for item in report.recommendations)
+    assert "1 of 1 collections were not tried" in str(report.inputs.why_not)
+
+
+@pytest.mark.usefixtures("unchanged")
 def test_without_a_workload_the_server_alone_is_asked(server_uri: str, shop: str) -> None:
     with OptimizedMongoClient(server_uri, qb=Settings(profile=None, cache=None)) as client:
         report = client.qb.advise([shop])

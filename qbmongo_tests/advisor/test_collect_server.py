@@ -249,13 +249,21 @@ def test_index_use_is_read_from_every_member_by_its_own_client(
 ) -> None:
     """A set of three is shown; its members' clients pick their server by its address."""
     database.c.insert_one({"a": 1})
+    database.d.insert_one({"a": 1})
     database.c.create_index("a", name="a")
     opened = read_from(server_uri)
     (address,) = (f"{host}:{port}" for host, port in opened.client.nodes)
     monkeypatch.setattr(opened.reader, "members", (address, "127.0.0.1:2", "127.0.0.1:3"))
     monkeypatch.setattr("qbmongo.advisor.collect._REACH_MS", 50)
-    (info,) = opened.reader.collections(database.name)
+    asked: list[str] = []
+    reader_of = opened.reader._reader_of
+    monkeypatch.setattr(
+        opened.reader, "_reader_of", lambda member: asked.append(member) or reader_of(member)
+    )
+    info, _ = sorted(opened.reader.collections(database.name), key=lambda i: i.namespace)
     assert info.members == 3
+    # Those that do not answer are waited for once.
+    assert sorted(asked) == sorted([address, address, "127.0.0.1:2", "127.0.0.1:3"])
     (index,) = (index for index in info.indexes if index.spec.name == "a")
     assert [use.member for use in index.accesses] == [address]
     assert len(opened.notes) == 2
