@@ -249,9 +249,11 @@ class Sender:
             assert size is not None
             write.call = call
             write.stats = call.write.stats
-            with self.engine.lock:
+            engine = self.engine
+            with engine.lock:
                 now_s = monotonic()
-                sending = lane.enter(now_s)
+                # Where one thread runs all, nothing has changed since `enter`.
+                sending = None if engine.mutable_ok else lane.enter(now_s)
                 if sending is not None:
                     return Go(self, lane, sending)
                 slot = lane.gather(write, size, waiter, now_s)
