@@ -298,7 +298,9 @@ class Sender:
     def dispatch(self, lane: Lane, batch: Batch) -> None:
         """Sends a batch as one command; or what is in it alone, where that is what has to be."""
         while True:
-            slots = batch.slots = [slot for slot in batch.slots if not slot.waiter.is_gone]
+            slots = [slot for slot in batch.slots if not slot.waiter.is_gone]
+            self.coalescer.counts.left += len(batch.slots) - len(slots)
+            batch.slots = slots
             if len(slots) == 1:
                 self._bring(self, [(slots[0], Go(self, lane, batch.sending))])
                 return
