@@ -49,10 +49,10 @@ class _Waiter:
         """The task was cancelled."""
         future = self.future
         if not future.done() or future.cancelled():
-            deliver(points.withdraw(read))
+            deliver(points.withdraw(read, monotonic()))
         elif future.result() is ALONE:
             # Told and cancelled in the same turn.
-            deliver(points.refused(read))
+            deliver(points.refused(read, monotonic()))
 
 
 async def find_point(

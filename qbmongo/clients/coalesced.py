@@ -249,9 +249,11 @@ class Sender:
             assert size is not None
             write.call = call
             write.stats = call.write.stats
-            with self.engine.lock:
+            engine = self.engine
+            with engine.lock:
                 now_s = monotonic()
-                sending = lane.enter(now_s)
+                # Where one thread runs all, nothing has changed since `enter`.
+                sending = None if engine.mutable_ok else lane.enter(now_s)
                 if sending is not None:
                     return Go(self, lane, sending)
                 slot = lane.gather(write, size, waiter, now_s)
@@ -296,7 +298,9 @@ class Sender:
     def dispatch(self, lane: Lane, batch: Batch) -> None:
         """Sends a batch as one command; or what is in it alone, where that is what has to be."""
         while True:
-            slots = batch.slots = [slot for slot in batch.slots if not slot.waiter.is_gone]
+            slots = [slot for slot in batch.slots if not slot.waiter.is_gone]
+            self.coalescer.counts.left += len(batch.slots) - len(slots)
+            batch.slots = slots
             if len(slots) == 1:
                 self._bring(self, [(slots[0], Go(self, lane, batch.sending))])
                 return

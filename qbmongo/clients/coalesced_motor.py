@@ -75,7 +75,12 @@ def write_joined(
         write.done(result)
         return result
 
-    future = executor.run_on_executor(loop, job)
+    try:
+        future = executor.run_on_executor(loop, job)
+    except BaseException:  # a closed loop
+        if type(go) is Go:
+            go.landed()
+        raise
     if type(go) is Go:
 
         def ended(done: Any) -> None:

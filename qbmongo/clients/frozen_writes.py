@@ -38,7 +38,7 @@ class Sent(dict[str, Any]):
     _type_marker = RawBSONDocument._type_marker
 
     def __init__(self, document: dict[str, Any], raw: bytes, shown: Private | None = None) -> None:
-        super().__init__(document)
+        dict.__init__(self, document)
         self.raw = raw
         self.shown = shown
 

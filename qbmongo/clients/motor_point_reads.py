@@ -123,7 +123,7 @@ def find_point(
 
         def left(ended: asyncio.Future[Any]) -> None:
             if ended.cancelled():
-                deliver(points.withdraw(place))
+                deliver(points.withdraw(place, monotonic()))
 
         waiter.resolve = resolve
         future.add_done_callback(left)

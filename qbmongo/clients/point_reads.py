@@ -138,7 +138,7 @@ def give(points: PointReads, told: tuple[Outcomes, Waiters]) -> None:
     outcomes, waiters = told
     for read, outcome in outcomes:
         if not read.slot.waiter.deliver(outcome) and outcome is ALONE:
-            deliver(points.refused(read))
+            deliver(points.refused(read, monotonic()))
     deliver(waiters)
 
 

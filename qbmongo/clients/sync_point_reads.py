@@ -65,8 +65,11 @@ class _Waiter:
                     return told
                 # What it waits for takes long.
                 start(collection, points.overdue(read.gathering, monotonic()))
-        except BaseException:
+        except BaseException as error:
             self._left(points, read, collection)
+            if isinstance(error, Exception):
+                read.ticket.scope.engine.fault("batch", error)
+                return ALONE
             raise
 
     def _taken(self) -> Any:
@@ -84,9 +87,9 @@ class _Waiter:
             give(points, (told.alone("interrupted"), []))
             start(collection, told.landed(monotonic()))
         elif told is ALONE:
-            deliver(points.refused(read))
+            deliver(points.refused(read, monotonic()))
         elif told is None:
-            deliver(points.withdraw(read))
+            deliver(points.withdraw(read, monotonic()))
 
 
 def find_point(

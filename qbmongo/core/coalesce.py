@@ -17,7 +17,16 @@ from .index_names import IndexNames
 from .lanes import Lane, LaneCounts, LaneLimits
 from .pace import Pace, Paces
 
-__all__ = ["REFUSALS", "SAME_FORM", "UNSUPPORTED", "Coalescer", "Group", "settle"]
+__all__ = [
+    "NOT_APPLIED",
+    "REFUSALS",
+    "SAME_FORM",
+    "STATES",
+    "UNSUPPORTED",
+    "Coalescer",
+    "Group",
+    "settle",
+]
 
 Group = Literal["insert", "update"]
 """insert: one unordered insert command; update: one bulkWrite of updates, replacements, deletes."""
@@ -34,9 +43,33 @@ Source: https://github.com/mongodb/mongo, src/mongo/base/error_codes.yml
 
 SAME_FORM = frozenset({121, 11000})
 """Write errors (DocumentValidationFailure, DuplicateKey) that are the same, field by field, in a
-batch and alone. With any other code the operation was not applied either, and what the single call
-would have said is found out by making it: some are errors of the whole command there, and an update
-that moves a document to another shard succeeds only there."""
+batch and alone."""
+
+NOT_APPLIED = frozenset(
+    {2, 9, 13, 14, 20, 26, 28, 40, 52, 53, 54, 55, 56, 57, 66, 72, 73, 112, 115, 166, 241}
+)
+"""Write errors that say for certain that the operation was not applied, and that may look different
+alone: there some are errors of the whole command, and an update that moves a document to another
+shard succeeds only there. What the single call says is found out by making it. So are errors with
+numbers from 10000 on, which come from the operation itself (its operators and expressions), but
+for those of STATES.
+
+Source: https://github.com/mongodb/mongo, src/mongo/base/error_codes.yml: BadValue, FailedToParse,
+Unauthorized, TypeMismatch, IllegalOperation, NamespaceNotFound, PathNotViable,
+ConflictingUpdateOperators, DollarPrefixedFieldName, InvalidIdField, NotSingleValueField,
+InvalidDBRef, EmptyFieldName, DottedFieldName, ImmutableField, InvalidOptions, InvalidNamespace,
+WriteConflict, CommandNotSupported, CommandNotSupportedOnView, ConversionFailure.
+"""
+
+STATES = frozenset({6, 7, 89, 91, 189, 9001, 10058, 10107, 11600, 11602, 13435, 13436})
+"""Errors of the server's state or of the way to it, as the driver specifications list them. Behind
+a router, nobody knows whether such an operation was applied.
+
+Source: https://github.com/mongodb/specifications, retryable writes and server monitoring
+"""
+
+_INTERRUPTED = 11601
+_FIRST_LOCATION = 10_000
 
 _PROBE_S = 3600.0
 _ASK_AGAIN_S = 60.0
@@ -202,9 +235,10 @@ class Coalescer:
 def settle(batch: Batch, reply: BatchReply) -> list[Verdict]:
     """What each operation of a batch is to be given, in the order of its slots.
 
-    An operation whose error is told was surely not applied. One without a word is "unknown" if the
-    command may have been executed, and "alone" if it surely was not: it was never sent, or was
-    refused as a whole the only time it was sent.
+    An operation with an error that says that it was not applied is sent "alone", unless its error
+    is the same there. One without a word is "unknown" if the command may have been executed, and
+    "alone" if it surely was not: it was never sent, or was refused as a whole the only time it was
+    sent.
     """
     results, errors = reply.results, reply.errors
     rest = _UNKNOWN
@@ -230,6 +264,20 @@ def settle(batch: Batch, reply: BatchReply) -> list[Verdict]:
         else:
             verdicts.append(Verdict("done", _single_result(slot.item.kind, result)))
     return verdicts
+
+
+def _of_error(error: Mapping[str, Any]) -> Verdict:
+    code = error.get("code")
+    if code in SAME_FORM:
+        return Verdict("failed", _single_error(error))
+    if code in STATES:
+        return _UNKNOWN
+    if code in NOT_APPLIED or (
+        isinstance(code, int) and code >= _FIRST_LOCATION and code != _INTERRUPTED
+    ):
+        return _ALONE
+    # As the single call would tell it, whether it was applied or not.
+    return Verdict("failed", _single_error(error))
 
 
 def _is_unexecuted(reply: BatchReply) -> bool:

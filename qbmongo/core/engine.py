@@ -11,6 +11,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ..settings import BatchSettings, Settings
 from .batching import BatchCounts
@@ -79,7 +80,10 @@ class Engine(StreamSink):
         self.want: Callable[[str], None] | None = None
         self.batched = BatchCounts()
         self._scopes: dict[tuple[str, str | None, str | None], Scope] = {}
-        self._points: dict[tuple[str, str | None], PointReads] = {}
+        # Scopes hold theirs.
+        self._points: WeakValueDictionary[tuple[str, str | None], PointReads] = (
+            WeakValueDictionary()
+        )
 
     def scope(
         self, namespace: str, variant: str | None = None, concern: str | None = None
@@ -101,9 +105,6 @@ class Engine(StreamSink):
         key = (namespace, concern)
         points = self._points.get(key)
         if points is None:
-            if len(self._points) >= MAX_SCOPES:
-                # Scopes keep theirs: two of them no longer travel together.
-                self._points.clear()
             points = self._points[key] = PointReads(self, namespace, self.batched)
         points.configure(settings)
         return points
@@ -133,7 +134,7 @@ class Engine(StreamSink):
             self.cache.after_fork()
         if self.coalescer is not None:
             self.coalescer.after_fork()
-        for points in self._points.values():
+        for points in list(self._points.values()):
             points.after_fork()
 
     # Faults of ours

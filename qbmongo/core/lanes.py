@@ -158,7 +158,7 @@ class Lane:
 
     def cancel(self, slot: Slot) -> bool:
         """Takes an operation out; False if it was dispatched before."""
-        if slot.batch is not None or slot.left:
+        if slot not in self._pending:
             return False
         slot.left = True
         del self._pending[slot]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import bson
 
+from ..errors import QbError
 from ..records import Batch
 from ..records import Sending as Place
 from .batching import BatchCounts, PointBatch, PointRead, documents_of
@@ -165,13 +166,19 @@ class PointReads:
         return None if place is None else Direct(gathering, place)
 
     def landed(self, gathering: Gathering, place: Place, now_s: float) -> JoinedFind | None:
-        """A direct call or a joined find is over. Returns what is to be sent now, if anything."""
-        with self._engine.lock:
-            batch = gathering.lane.landed(place, now_s)
-            if batch is not None:
-                return JoinedFind(self, gathering, batch)
-            if gathering.lane.is_idle and len(self._gatherings) > MAX_IDLE:
-                self._gatherings.pop(gathering.identity, None)
+        """A direct call or a joined find is over. Returns what is to be sent now, if anything.
+
+        Never raises: a place that a fault of ours leaves counted is passed over in time.
+        """
+        try:
+            with self._engine.lock:
+                batch = gathering.lane.landed(place, now_s)
+                if batch is not None:
+                    return JoinedFind(self, gathering, batch)
+                if gathering.lane.is_idle and len(self._gatherings) > MAX_IDLE:
+                    self._gatherings.pop(gathering.identity, None)
+        except Exception as error:
+            self._engine.fault("batch", error)
         return None
 
     def due_s(self, gathering: Gathering) -> float | None:
@@ -185,27 +192,29 @@ class PointReads:
             batch = gathering.lane.overdue(now_s)
             return None if batch is None else JoinedFind(self, gathering, batch)
 
-    def withdraw(self, read: PointRead) -> Waiters:
+    def withdraw(self, read: PointRead, now_s: float) -> Waiters:
         """The caller gave up, and was given no outcome. Returns waiters of its flight, each with
         what it is to be given. What is on the wire goes on: others may wait for it."""
         with self._engine.lock:
             if not read.gathering.lane.cancel(read.slot):
                 return []
-        return self.refused(read)
+        return self.refused(read, now_s)
 
-    def refused(self, read: PointRead) -> Waiters:
+    def refused(self, read: PointRead, now_s: float) -> Waiters:
         """A read that was to make its own call has no caller any more. Returns as `withdraw`."""
         ticket = read.ticket
         heir = ticket.scope.cancel_read(ticket)
         if heir is not None:
             return [heir]
-        return [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, ticket.started_s)]
+        return [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, now_s)]
 
     def after_fork(self) -> None:
         """In the child of a fork: nothing is on the wire, and nobody waits."""
         for gathering in self._gatherings.values():
             gathering.lane.reset()
         self._gatherings.clear()
+        counts = self.counts
+        counts.pending = counts.in_flight = counts.held_bytes = 0
 
 
 class JoinedFind:
@@ -223,11 +232,19 @@ class JoinedFind:
         self.gathering = gathering
         self.place = batch.sending
         self.reads: list[PointRead] = [slot.item for slot in batch.slots]
-        self._batch = PointBatch(self.reads)
         self._open = set(self.reads)
+        self._batch: PointBatch | None = None
         self.address: Any = None
         self.seen = 0
-        cache = points._engine.cache
+        try:
+            self._prepare()
+        except Exception as error:
+            # It cannot be sent; whoever tries gives everybody ALONE.
+            points._engine.fault("batch", error)
+            self._batch = None
+
+    def _prepare(self) -> None:
+        cache = self.points._engine.cache
         if cache is not None:
             for read in self.reads:
                 lead = read.ticket
@@ -235,21 +252,29 @@ class JoinedFind:
                     cache.stamp_again(lead.fill, lead.generation)
                     lead.seen = lead.fill.seen
                     self.seen = max(self.seen, lead.seen)
+        self._batch = PointBatch(self.reads)
+
+    @property
+    def batch(self) -> PointBatch:
+        """What is sent. Raises QbError after a fault of ours."""
+        if self._batch is None:
+            raise QbError("a joined find could not be made")
+        return self._batch
 
     @property
     def filter(self) -> dict[str, Any]:
         """The filter to send."""
-        return self._batch.filter
+        return self.batch.filter
 
     @property
     def projection(self) -> Any:
         """The projection to send, or None."""
-        return self._batch.projection
+        return self.batch.projection
 
     @property
     def batch_size(self) -> int:
         """One more than there are ids: the server knows then that the first reply was the last."""
-        return len(self._batch.values) + 1
+        return len(self.batch.values) + 1
 
     def landed(self, now_s: float) -> JoinedFind | None:
         """This is over, whatever came of it. Returns what is to be sent now, if anything."""
@@ -258,7 +283,7 @@ class JoinedFind:
     def arrived(self, data: bytes, now_s: float) -> tuple[Outcomes, Waiters]:
         """A reply's documents came. Returns reads, and waiters of their flights, with outcomes."""
         try:
-            settled = self._batch.arrived(documents_of(data))
+            settled = self.batch.arrived(documents_of(data))
         except Exception as error:
             self.points._engine.fault("batch", error)
             return self.alone("fault"), []
@@ -267,7 +292,7 @@ class JoinedFind:
     def ended(self, now_s: float) -> tuple[Outcomes, Waiters]:
         """The whole answer has come."""
         try:
-            missing, doubtful = self._batch.ended()
+            missing, doubtful = self.batch.ended()
         except Exception as error:
             self.points._engine.fault("batch", error)
             return self.alone("fault"), []

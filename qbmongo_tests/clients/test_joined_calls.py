@@ -22,7 +22,9 @@ from qbmongo import CoalesceSettings, Settings
 from qbmongo_tests.clients.callers import Callers
 from qbmongo_tests.clients.joined import ONE_AT_A_TIME, Joining, Same, coalesced, outcome_of
 from qbmongo_tests.clients.sites import CACHED, Site, ready, resolved
+from qbmongo_tests.conftest import OwnServer
 from qbmongo_tests.faults import Answer, DropReply
+from qbmongo_tests.parity.drivers import DRIVERS
 
 IDS = range(6)
 
@@ -433,3 +435,38 @@ def test_a_batch_of_unknown_outcome_is_another_writers(site: Site, documents: An
         assert [(await resolved(collection.find_one({"_id": n})))["n"] for n in IDS] == [1] * 6
 
     site.run(work())
+
+
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_logging_in_on_a_new_connection_is_no_sending(
+    own_server: OwnServer, name: str, request: pytest.FixtureRequest
+) -> None:
+    """What the driver sends to log in is not counted, so that a refusal is still the first."""
+    server = own_server(auth=True)
+    site = Site(name, server.uri, "login")
+    request.addfinalizer(site.close)
+    with MongoClient[dict[str, Any]](server.uri) as plain:
+        plain["login"].c.insert_many([{"_id": n, "n": 0} for n in IDS])
+    joining = Joining(site)
+    rule = site.proxy.on("bulkWrite", _refusal(59))
+
+    async def flush() -> None:
+        await resolved(joining.client.qb.flush())
+
+    async def work() -> None:
+        held = await joining.begun()
+        callers = Callers(site)
+        for identity in IDS:
+            callers.start(lambda n=identity: outcome_of(incremented(n), joining.collection))  # type: ignore[misc]
+        await joining.pending(len(IDS))
+        # Sent beside what is held, over a connection that has yet to log in.
+        flushing = Callers(site)
+        flushing.start(flush)
+        outcomes = await callers.results()
+        held.release()
+        await flushing.results()
+        await held.callers.results()
+        assert not [o for o in outcomes if isinstance(o, Exception)], outcomes
+
+    site.run(work())
+    assert rule.hits == 1

@@ -23,7 +23,9 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import SecondaryPreferred
 
 from qbmongo import BatchSettings, ProfileSettings, Settings
+from qbmongo.clients import sync_point_reads
 from qbmongo.core.batching import PointBatch
+from qbmongo.core.point_reads import JoinedFind
 from qbmongo_tests.clients.callers import Callers, just, until
 from qbmongo_tests.clients.joined_reads import JoinedReads, batched
 from qbmongo_tests.clients.sites import Site, resolved
@@ -604,6 +606,71 @@ def test_a_fault_of_ours_fails_nobodys_call(site: Site, monkeypatch: pytest.Monk
         assert await resolved(reads.collection.find_one({"_id": 4})) == NUMBERED[4]
         gate.release()
         await callers.results()
+
+    site.run(work())
+
+
+def test_a_joined_find_that_cannot_be_made_fails_nobodys_call(
+    site: Site, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = JoinedReads(site, NUMBERED, cached=cached)
+
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("ours")
+
+    async def work() -> None:
+        monkeypatch.setattr(JoinedFind, "_prepare", broken)
+        assert await reads.together(by_id(reads.collection, 1, 2, 99)) == [*NUMBERED[1:3], None]
+        assert client_faults(reads) == {"batch": 1}
+        await until(lambda: reads.stats.in_flight == 0, site)
+        if cached:
+            assert reads.client._qb.engine.cache.fills_open == 0
+
+    site.run(work())
+
+
+def test_an_interrupted_thread_leaves_the_others_to_themselves(
+    server_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The joined find is sent by one of those who wait for it."""
+    site = Site("sync", server_uri, database_name)
+    reads = JoinedReads(site, NUMBERED, cached=True)
+    original = sync_point_reads.raw_find
+
+    def interrupted(*args: Any) -> Any:
+        monkeypatch.setattr(sync_point_reads, "raw_find", original)
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        monkeypatch.setattr(sync_point_reads, "raw_find", interrupted)
+        results = await reads.together(by_id(reads.collection, 1, 2, 3))
+        assert sorted(type(result).__name__ for result in results) == [
+            *("KeyboardInterrupt", "dict", "dict")
+        ]
+        assert all(r == NUMBERED[n + 1] for n, r in enumerate(results) if isinstance(r, dict))
+        assert reads.stats.fallbacks == {"interrupted": 3}
+        assert (reads.stats.pending, reads.stats.in_flight) == (0, 0)
+        assert reads.client._qb.engine.cache.fills_open == 0
+
+    try:
+        site.run(work())
+    finally:
+        site.close()
+
+
+def test_the_child_of_a_fork_waits_for_nobody(site: Site) -> None:
+    reads = JoinedReads(site, NUMBERED)
+
+    async def work() -> None:
+        callers = Callers(site)
+        gate = await reads.hold(callers, reads.collection)
+        reads.client._qb.after_fork()
+        found = await resolved(reads.collection.find_one({"_id": 1}))
+        assert found == NUMBERED[1]
+        assert [f["filter"] for f in reads.finds][-1] == {"_id": 1}
+        gate.release()
+        await callers.results()
+        assert await reads.together(by_id(reads.collection, 2, 3)) == NUMBERED[2:4]
 
     site.run(work())
 

@@ -76,7 +76,7 @@ def joined_before_the_sending_only() -> Any:
                 continue
             key = point_key(ticket.op, codec, simple=True)
             assert type(key) is PointKey
-            others = find._batch._by_form.get(key.form)
+            others = find.batch._by_form.get(key.form)
             if others:
                 read = PointRead(ticket, key, simple=True)
                 read.gathering, read.slot = others[0].gathering, _Slot(args[0])

@@ -37,16 +37,16 @@ class JoinedWaiter:
         return True
 
 
-def wait_joined(points: PointReads, read: PointRead, waiter: JoinedWaiter) -> Steps:
+def wait_joined(world: World, points: PointReads, read: PointRead, waiter: JoinedWaiter) -> Steps:
     """Waits for the outcome: bytes or ALONE. Raises what the joined find raised."""
     try:
         yield waiter.is_done
     except Cancelled:
         waiter.is_gone = True
         if waiter.outcome is None:
-            _deliver(points.withdraw(read))
+            _deliver(points.withdraw(read, world.clock.now_s))
         elif waiter.outcome is ALONE:
-            _deliver(points.refused(read))
+            _deliver(points.refused(read, world.clock.now_s))
         raise
     if isinstance(waiter.outcome, BaseException):
         raise waiter.outcome
@@ -58,11 +58,11 @@ def _deliver(waiters: list[tuple[Any, Any]]) -> None:
         waiter.deliver(answer)
 
 
-def give(points: PointReads, told: tuple[Any, Any]) -> None:
+def give(world: World, points: PointReads, told: tuple[Any, Any]) -> None:
     outcomes, waiters = told
     for read, outcome in outcomes:
         if not read.slot.waiter.deliver(outcome) and outcome is ALONE:
-            _deliver(points.refused(read))
+            _deliver(points.refused(read, world.clock.now_s))
     _deliver(waiters)
 
 
@@ -101,12 +101,12 @@ def _sending(world: World, find: JoinedFind) -> Steps:
                 told = find.failed(clock.now_s, lambda: DriverError("network"))
             else:
                 told = find.alone("error"), []
-            give(points, told)
+            give(world, points, told)
             send_joined(world, find.landed(clock.now_s))
             return
         is_again = True
     yield from _replied(world, find, branch, request)
-    give(points, find.ended(clock.now_s))
+    give(world, points, find.ended(clock.now_s))
     send_joined(world, find.landed(clock.now_s))
 
 
@@ -145,7 +145,7 @@ def _replied(world: World, find: JoinedFind, branch: Branch, request: Request) -
     for read in find.reads:
         if not read.slot.waiter.is_done():
             read.slot.waiter.executed_s = request.executed_s
-    give(find.points, find.arrived(request.data, world.clock.now_s))
+    give(world, find.points, find.arrived(request.data, world.clock.now_s))
 
 
 def timer(world: World, points: PointReads) -> Steps:

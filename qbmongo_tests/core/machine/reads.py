@@ -105,7 +105,7 @@ class Reader:
             return
         if type(place) is PointRead:
             world.say(f"{self._name}: {query} gathers")
-            outcome = yield from wait_joined(points, place, waiting)
+            outcome = yield from wait_joined(world, points, place, waiting)
             if type(outcome) is bytes:
                 world.counts["joined reads"] += 1
                 world.say(f"{self._name}: {query} from a joined find")
