@@ -19,6 +19,7 @@ from .rewrite_stages import (
     SCALARS,
     adds_fields,
     counts_only,
+    drops_fields,
     leading_matches,
     sorted_fields,
     stage_of,
@@ -57,10 +58,11 @@ class _Run:
     """Adjacent stages that make one or more documents of each, in order, and cannot fail.
 
     start, end: where they stand. added: top-level fields they write. joins: a $lookup is among
-    them; unwinds: one of them may make several documents of one.
+    them; unwinds: one of them may make several documents of one; drops: one drops fields, so that
+    what a $sort behind them holds is smaller than before them.
     """
 
-    __slots__ = ("added", "arrays", "end", "joins", "start", "unwinds")
+    __slots__ = ("added", "arrays", "drops", "end", "joins", "start", "unwinds")
 
     def __init__(self, start: int) -> None:
         self.start = self.end = start
@@ -68,6 +70,7 @@ class _Run:
         self.arrays: set[str] = set()
         self.joins = False
         self.unwinds = False
+        self.drops = False
 
     def takes(self, name: str, specification: Any) -> bool:
         """Takes one more stage in, if it is one for it."""
@@ -77,6 +80,10 @@ class _Run:
                 return False
             self.arrays.discard(made)
             self.unwinds = True
+        elif name in ("$project", "$unset"):
+            if not drops_fields(name, specification, self.arrays):
+                return False
+            self.drops = True
         else:
             fields = adds_fields(name, specification, self.arrays)
             if fields is None:
@@ -100,7 +107,9 @@ def _runs(pipeline: list[Any]) -> Iterator[_Run]:
 
 
 def _sorted_apart(pipeline: list[Any], run: _Run) -> bool:
-    """Whether a $sort by fields that the run does not write follows it."""
+    """Whether a $sort by fields that the run does not write follows it, and may go before it."""
+    if run.drops:
+        return False
     name, specification = stage_of(pipeline[run.end])
     fields = sorted_fields(specification) if name == "$sort" else None
     return fields is not None and run.added.isdisjoint(fields)

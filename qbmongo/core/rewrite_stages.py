@@ -17,6 +17,7 @@ __all__ = [
     "SCALARS",
     "adds_fields",
     "counts_only",
+    "drops_fields",
     "is_path",
     "leading_matches",
     "sorted_fields",
@@ -152,6 +153,34 @@ def adds_fields(name: str, specification: Any, arrays: set[str]) -> frozenset[st
     for top in tops:
         _forget(arrays, top)
     return frozenset(tops)
+
+
+def drops_fields(name: str, specification: Any, arrays: set[str]) -> bool:
+    """Whether a stage is a harmless $project or $unset: one smaller document of each, in order.
+
+    Args:
+        name, specification: the stage.
+        arrays: fields that surely hold arrays; kept up to date.
+    """
+    if name == "$unset":
+        paths = specification if type(specification) is list else [specification]
+        if not paths or not all(map(is_path, paths)):
+            return False
+        arrays.clear()
+        return True
+    if name != "$project" or type(specification) is not dict or not specification:
+        return False
+    kept = set()
+    for path, value in specification.items():
+        if not is_path(path):
+            return False
+        if type(value) in (bool, int):
+            if value:
+                kept.add(path)
+        elif not _harmless(value, arrays, 0):
+            return False
+    arrays.intersection_update(kept)
+    return True
 
 
 def _forget(arrays: set[str], top: str) -> None:

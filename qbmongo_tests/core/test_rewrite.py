@@ -23,6 +23,7 @@ ONE = ObjectId()
 LOOKUP = {"$lookup": {"from": "users", "localField": "user", "foreignField": "_id", "as": "u"}}
 UNWIND = {"$unwind": {"path": "$u", "preserveNullAndEmptyArrays": True}}
 ADD = {"$addFields": {"total": {"$ifNull": ["$price", 0]}}}
+PROJECT = {"$project": {"_id": 0, "at": True, "name": "$u.name"}}
 SORT = {"$sort": {"at": -1}}
 MATCH = {"$match": {"a": 1}}
 GROUP = {"$group": {"_id": "$a"}}
@@ -116,6 +117,14 @@ FIRING: dict[str, list[tuple[Any, Any]]] = {
         (
             [MATCH, SORT, LOOKUP, UNWIND, {"$skip": 5}, {"$limit": 10}],
             [MATCH, SORT, {"$limit": 15}, LOOKUP, UNWIND, {"$skip": 5}, {"$limit": 10}],
+        ),
+        (
+            [SORT, LOOKUP, UNWIND, PROJECT, {"$unset": "x"}, {"$limit": 3}],
+            [SORT, {"$limit": 3}, LOOKUP, UNWIND, PROJECT, {"$unset": "x"}, {"$limit": 3}],
+        ),
+        (
+            [LOOKUP, {"$project": {"u": 1}}, UNWIND, {"$limit": 3}],
+            [{"$limit": 3}, LOOKUP, {"$project": {"u": 1}}, UNWIND, {"$limit": 3}],
         ),
         (
             [GROUP, {"$limit": 9}, LOOKUP, UNWIND, {"$limit": 3}],
@@ -238,6 +247,12 @@ UNTOUCHED: list[Any] = [
     [GROUP, LOOKUP, SORT],
     [{"$limit": 5}, LOOKUP, UNWIND, {"$skip": 3}, {"$limit": 2}],
     [LOOKUP, UNWIND, {"$skip": 3}],
+    [LOOKUP, UNWIND, PROJECT, SORT, {"$limit": 3}],
+    [LOOKUP, UNWIND, {"$project": {"x": {"$toInt": "$a"}}}, {"$limit": 3}],
+    [LOOKUP, UNWIND, {"$unset": []}, {"$limit": 3}],
+    [LOOKUP, {"$project": {"u": "$a"}}, UNWIND, {"$limit": 3}],
+    [LOOKUP, {"$unset": "u"}, UNWIND, {"$limit": 3}],
+    [ADD, PROJECT, SORT, {"$limit": 3}],
     [ADD, SORT, {"$skip": -1}],
     [LOOKUP, {"$unwind": "$u"}, SORT, {"$limit": 3}],
     [{"$unwind": {"path": "$tags", "preserveNullAndEmptyArrays": True}}, {"$limit": 3}],

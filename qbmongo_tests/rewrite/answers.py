@@ -21,8 +21,9 @@ __all__ = ["UNTOLD", "Answer", "ask", "command_of", "difference"]
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _ALL = 100_000
-# secantusd-rs says so of pipelines that are wrong, and when one meets a value of a deprecated type.
-_UNSUPPORTED = "not supported by the Rust server"
+# secantusd-rs says so of pipelines that are wrong, and where it meets values that it does not look
+# up or compare: symbols, an `_id` that none can be.
+_UNSUPPORTED = "the Rust server"
 
 
 @dataclass(frozen=True, slots=True)
