@@ -122,7 +122,7 @@ def examined_spans(shapes: Iterable[ServedShape]) -> tuple[list[Span], list[tupl
             )
         )
     ticks = [(0.0, "0")]
-    ticks += [(place(10.0**decade), f"{10**decade:,}") for decade in range(decades + 1)]
+    ticks += [(place(10.0**decade), _power(decade)) for decade in range(decades + 1)]
     return spans, ticks
 
 
@@ -155,6 +155,12 @@ def latency(shapes: Iterable[ServedShape]) -> Histogram | None:
         for rank in (0.5, 0.95, 0.99)
     )
     return Histogram(tuple(columns), f"{total:,} calls: {quantiles}")
+
+
+def _power(decade: int) -> str:
+    """A power of ten, short enough for an axis."""
+    thousands, rest = divmod(decade, 3)
+    return f"{10**rest}{('', 'k', 'M', 'G')[thousands]}" if thousands < 4 else f"1e{decade}"
 
 
 def _edge(number: int) -> float:

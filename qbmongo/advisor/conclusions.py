@@ -108,13 +108,25 @@ class _Conclusion:
         ]
         recommendations = _ordered([*self._with_replaced(created, removed), *removed])
         workload = sorted(self._workload.values(), key=lambda s: (-s.total_s, s.id))
+        tried = self._tried(ids)
         return Report(
             recommendations=tuple(recommendations),
             findings=tuple(self._findings()),
             tried_and_rejected=tuple(self._rejected),
             inputs=self._inputs,
-            workload=tuple(self._described(shape) for shape in workload),
+            workload=tuple(self._described(shape, tried.get(shape.id)) for shape in workload),
         )
+
+    def _tried(self, created: set[str]) -> dict[str, ShapeTrial]:
+        """How each shape was executed before and after: in a trial of what is recommended, in one
+        of an index that it uses where there is one."""
+        tried: dict[str, ShapeTrial] = {}
+        for name in sorted(created & self._verification.trials.keys()):
+            for run in self._verification.trials[name].shapes:
+                known = tried.get(run.shape)
+                if _is_trusted(run) and (known is None or (run.used and not known.used)):
+                    tried[run.shape] = run
+        return tried
 
     def _candidates(self) -> Iterable[tuple[Candidate, bool]]:
         for candidate in self._proposal.chosen:

@@ -12,6 +12,7 @@ from .wording import (
     index_text,
     inputs_lines,
     plan_text,
+    sample_note,
     summary,
     verified_text,
     write_cost_text,
@@ -35,6 +36,10 @@ def _lines(report: Report) -> Iterable[str]:
         yield "|---:|---|---|---:|---:|---|"
         for number, item in enumerate(report.recommendations, 1):
             yield _overview_row(number, item)
+        note = sample_note(report)
+        if note is not None:
+            yield ""
+            yield note
         for number, item in enumerate(report.recommendations, 1):
             yield ""
             yield from _recommendation(number, item)

@@ -17,6 +17,7 @@ from .wording import (
     index_text,
     inputs_lines,
     plan_text,
+    sample_note,
     state_text,
     summary,
     verified_text,
@@ -51,6 +52,9 @@ def _parts(report: Report) -> Iterable[RenderableType]:
     if report.recommendations:
         yield ""
         yield _overview(report.recommendations)
+        note = sample_note(report)
+        if note is not None:
+            yield f"[dim]{note}[/dim]"
         for number, item in enumerate(report.recommendations, 1):
             yield ""
             yield from _recommendation(number, item)

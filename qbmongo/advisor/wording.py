@@ -17,6 +17,7 @@ __all__ = [
     "index_text",
     "inputs_lines",
     "plan_text",
+    "sample_note",
     "state_text",
     "summary",
     "verified_text",
@@ -107,6 +108,16 @@ def summary(report: Report) -> str:
         count = len(report.findings)
         text += f" {count} other finding{'' if count == 1 else 's'}."
     return text
+
+
+def sample_note(report: Report) -> str | None:
+    """What the figures of trials are figures of; None where nothing was tried."""
+    if not any(item.before is not None for item in report.recommendations):
+        return None
+    return (
+        "Documents and keys examined are those on the sample that was tried; a plan that reads the"
+        " whole collection examines as many more there as the collection is larger."
+    )
 
 
 def inputs_lines(inputs: Inputs) -> list[str]:

@@ -69,6 +69,21 @@ def concluded(
     return conclude(workload, {NAMESPACE: info}, {}, proposal, verification, Inputs())
 
 
+def test_the_workload_shows_what_each_shape_examined() -> None:
+    other = replace(CANDIDATE, id="other", shapes=(QUICK.id,))
+    idle = (SLOW, plan(0, 1_000), plan(0, 1_000), False)
+    trials = [trial("other", idle, (QUICK, plan(0, 900), plan(9, 9), True)), HELPED]
+    report = concluded(Proposal((CANDIDATE, other)), trials)
+    shown = {
+        row.id: (row.before and row.before.documents_examined, row.after and row.after.returned)
+        for row in report.workload
+    }
+    assert shown == {SLOW.id: (1_000, 10), QUICK.id: (900, 10)}
+    by_id = {row.id: row for row in report.workload}
+    assert by_id[SLOW.id].after == plan(10, 10)
+    assert concluded(Proposal((CANDIDATE,))).workload[0].before is None
+
+
 def test_a_candidate_that_helped() -> None:
     report = concluded(Proposal((CANDIDATE,)), [HELPED])
     (item,) = report.recommendations

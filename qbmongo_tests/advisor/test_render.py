@@ -151,6 +151,16 @@ def test_the_table_says_everything_in_the_width_given() -> None:
     assert "\x1b[" in render_table.render(sample_report(), color=True)
 
 
+def test_figures_of_a_sample_are_called_so() -> None:
+    for text in (
+        render_table.render(sample_report()),
+        render_markdown.render(sample_report()),
+        Page(render_html.render(sample_report())).words,
+    ):
+        assert "those on the sample that was tried" in " ".join(text.split())
+    assert wording.sample_note(EMPTY) is None
+
+
 def test_the_summary_counts_what_is_to_do() -> None:
     report = sample_report()
     assert wording.summary(report) == (
@@ -176,6 +186,7 @@ def test_spans_lie_on_a_logarithmic_axis() -> None:
     assert len(steps) == 1
     assert places[0] == 0.0
     assert places[-1] == 100.0
+    assert [label for _, label in ticks] == ["0", "1", "10", "100", "1k", "10k", "100k"]
     first = spans[0]
     assert 0 < first.returned == first.after < first.examined <= 100  # type: ignore[operator]
     assert first.text == "20,000 examined for 20 returned, 20 with the advice"
