@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from pymongo import MongoClient
@@ -26,7 +26,7 @@ from pymongo.errors import PyMongoError
 
 from qbmongo import OptimizedAsyncMongoClient, OptimizedClient, OptimizedMongoClient
 from qbmongo_tests.clients.sites import CACHED, PATIENCE_S
-from qbmongo_tests.faults import CloseAfter, CloseBefore, DropReply, FaultProxy
+from qbmongo_tests.faults import CloseAfter, CloseBefore, DropReply, FaultProxy, Rule
 
 DOCUMENTS = 32
 WORKERS = 64
@@ -108,8 +108,16 @@ def operations(collection: Any, ledger: Ledger, rng: random.Random) -> tuple[str
     return kind, lambda: collection.distinct("n", {"group": identity % 4}), judge_group
 
 
+class Faulty(NamedTuple):
+    """A proxy with the rules that make its faults, and the database that is filled."""
+
+    proxy: FaultProxy
+    database: str
+    rules: list[Rule]
+
+
 @pytest.fixture
-def faulty(server_uri: str, database_name: str) -> Iterator[tuple[FaultProxy, str]]:
+def faulty(server_uri: str, database_name: str) -> Iterator[Faulty]:
     """A proxy that drops replies and closes connections of the load, and a filled collection."""
     rng = random.Random(7)
     with MongoClient(server_uri) as plain:
@@ -117,22 +125,27 @@ def faulty(server_uri: str, database_name: str) -> Iterator[tuple[FaultProxy, st
             [{"_id": i, "n": 0, "group": i % 4} for i in range(DOCUMENTS)]
         )
     with FaultProxy(server_uri) as proxy:
-        for action in (DropReply(), CloseBefore(), CloseAfter()):
-            for name in ("update", "find", "aggregate"):
-                proxy.on(name, action, times=None, when=lambda _: rng.random() < FAULTY)
-        yield proxy, database_name
+        rules = [
+            proxy.on(name, action, times=None, when=lambda _: rng.random() < FAULTY)
+            for action in (DropReply(), CloseBefore(), CloseAfter())
+            for name in ("update", "find", "aggregate")
+        ]
+        yield Faulty(proxy, database_name, rules)
 
 
-def judged(ledger: Ledger, client: Any, proxy: FaultProxy) -> None:
-    proxy.clear()
+def judged(ledger: Ledger, client: Any, faulty: Faulty) -> None:
+    faulty.proxy.clear()
+    faults = sum(rule.hits for rule in faulty.rules)
     cache = client.qb.stats().cache
     sys.stdout.write(
         f"\n{type(client).__name__}: {ledger.reads} reads, {ledger.writes} writes,"
-        f" {ledger.errors} errors, {ledger.cancelled} cancelled; hits {cache.hits},"
-        f" misses {cache.misses}, joins {cache.joins}, refused {dict(cache.refused)},"
+        f" {faults} faults, {ledger.errors} errors, {ledger.cancelled} cancelled;"
+        f" hits {cache.hits}, misses {cache.misses}, joins {cache.joins},"
+        f" refused {dict(cache.refused)},"
         f" bypassed {dict(cache.bypassed)}, spared {cache.spared}\n"
     )
     assert not ledger.stale, ledger.stale[:5]
+    assert faults > 0 or SECONDS < 30
     assert client.qb.stats().faults == {}
     assert cache.off is None
     assert cache.hits > 0
@@ -143,9 +156,9 @@ def judged(ledger: Ledger, client: Any, proxy: FaultProxy) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("client_type", [OptimizedAsyncMongoClient, OptimizedClient])
 async def test_tasks_never_read_less_than_was_acknowledged(
-    client_type: Any, faulty: tuple[FaultProxy, str]
+    client_type: Any, faulty: Faulty
 ) -> None:
-    proxy, name = faulty
+    proxy, name = faulty.proxy, faulty.database
     client = client_type(proxy.uri, qb=CACHED)
     collection = client[name].hot
     await collection.find_one({"_id": 0})
@@ -171,7 +184,7 @@ async def test_tasks_never_read_less_than_was_acknowledged(
                 await asyncio.sleep(0)
 
     await asyncio.gather(*(work(seed) for seed in range(WORKERS)))
-    judged(ledger, client, proxy)
+    judged(ledger, client, faulty)
     closed = client.close()
     if closed is not None:
         await closed
@@ -182,8 +195,8 @@ async def _awaited(call: Any) -> Any:
     return await call()
 
 
-def test_threads_never_read_less_than_was_acknowledged(faulty: tuple[FaultProxy, str]) -> None:
-    proxy, name = faulty
+def test_threads_never_read_less_than_was_acknowledged(faulty: Faulty) -> None:
+    proxy, name = faulty.proxy, faulty.database
     client = OptimizedMongoClient(proxy.uri, qb=CACHED)
     collection = client[name].hot
     collection.find_one({"_id": 0})
@@ -217,5 +230,5 @@ def test_threads_never_read_less_than_was_acknowledged(faulty: tuple[FaultProxy,
     for thread in threads:
         thread.join()
     assert not faults, faults[0]
-    judged(ledger, client, proxy)
+    judged(ledger, client, faulty)
     client.close()
