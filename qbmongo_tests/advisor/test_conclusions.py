@@ -66,7 +66,7 @@ def concluded(
 ) -> Report:
     where = "a server" if trials else None
     verification = Verification(where, {trial.change: trial for trial in trials})
-    return conclude(workload, {NAMESPACE: info}, {}, proposal, verification, Inputs())
+    return conclude(workload, {NAMESPACE: info}, proposal, verification, Inputs())
 
 
 def test_a_candidate_that_helped() -> None:
