@@ -156,8 +156,7 @@ class WorkloadShape:
     filters: some filters (pipelines as lists) with values, from slow samples.
     limits, skips: values seen. bins: (bin, count) of the latency histogram, in docs/profile.md's
     scale. places: (file:line, sampled). sources: "profile", "system.profile", "log".
-    bursts: how often the shape was called many times within one short stretch of one place, where
-    the profile counts it: (bursts, calls in them); else None.
+    repeats: (file:line, sampled runs): places from which one task asked again and again.
     """
 
     id: str
@@ -189,7 +188,7 @@ class WorkloadShape:
     first_seen_s: float = 0.0
     last_seen_s: float = 0.0
     sources: tuple[str, ...] = ()
-    bursts: tuple[int, int] | None = None
+    repeats: tuple[tuple[str, int], ...] = ()
 
     @property
     def namespace(self) -> str:
