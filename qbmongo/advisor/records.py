@@ -91,7 +91,7 @@ class CollectionInfo:
     kind: "collection", "view" or "timeseries". options: of listCollections (capped, collation,
     clusteredIndex, timeseries, validator, ...). count, size_bytes: None: unknown. members: members
     of the replica set or shards that should have answered `$indexStats`; an index is called unused
-    only if as many did. shard_key: None: not sharded or not known.
+    only if as many did. sharded: its documents are on shards. shard_key: None: not known.
     """
 
     namespace: str
@@ -102,6 +102,7 @@ class CollectionInfo:
     average_document_bytes: float | None = None
     indexes: tuple[ExistingIndex, ...] = ()
     members: int = 1
+    sharded: bool = False
     shard_key: Keys | None = None
 
 

@@ -288,6 +288,15 @@ def test_a_clustered_collection_has_an_index_that_list_indexes_may_lack() -> Non
     assert [(i.spec.name, i.spec.clustered) for i in info.indexes] == [("own", True)]
 
 
+def test_a_sharded_collection() -> None:
+    """Source: MongoDB manual, $collStats, `shard`: for each shard a document."""
+    stats = [{**recorded.COLL_STATS, "shard": name} for name in ("s1", "s2")]
+    info = collection_info("d.c", {}, [], stats)
+    assert (info.sharded, info.shard_key, info.count) == (True, None, 2_000)
+    assert collection_info("d.c", {}, [], shard_key=(("a", 1),)).sharded
+    assert not collection_info("d.c", {}, [], [recorded.COLL_STATS]).sharded
+
+
 def test_nothing_known() -> None:
     info = collection_info("d.c", {"name": "c"}, [])
     assert (info.count, info.size_bytes, info.kind, info.indexes) == (None, None, "collection", ())
