@@ -17,7 +17,6 @@ from qbmongo.advisor.records import CollectionStatistics
 from qbmongo.advisor.sampling import SampleCounts, estimate_distinct
 from qbmongo_tests.core.random_operations import documents
 
-
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
