@@ -150,6 +150,16 @@ def _factory(uri: str) -> Any:
 
 @contextmanager
 def _progress(status: Console) -> Iterator[Progress]:
+    if not status.is_terminal:
+        said: set[str] = set()
+
+        def say(step: str, done: int, total: int) -> None:
+            if step not in said:
+                said.add(step)
+                status.print(f"{step} ...", style="dim", highlight=False)
+
+        yield say
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -158,14 +168,12 @@ def _progress(status: Console) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    bars = Progress(*columns, console=status, transient=True, disable=not status.is_terminal)
+    bars = Progress(*columns, console=status, transient=True)
     tasks: dict[str, Any] = {}
 
     def show(step: str, done: int, total: int) -> None:
         if step not in tasks:
             tasks[step] = bars.add_task(step, total=total)
-            if not status.is_terminal:
-                status.print(f"{step} ...", style="dim", highlight=False)
         bars.update(tasks[step], completed=done, total=total)
 
     with bars:

@@ -134,12 +134,10 @@ class _Advice:
             return conclude(
                 workload,
                 self._collections,
-                self._statistics,
                 proposal,
                 verification,
                 inputs,
                 rules,
-                now_s=time.time(),
             )
 
     def _note(self, line: str) -> None:

@@ -25,9 +25,10 @@ from pymongo.read_preferences import Nearest, SecondaryPreferred
 
 from ..errors import ServerUnreadableError
 from .collection_documents import collection_info
+from .index_documents import keys_from
 from .interruption import Stop
 from .queries import split_namespace
-from .records import CollectionInfo, CollectionStatistics
+from .records import CollectionInfo, CollectionStatistics, Keys
 from .samples import READING, Sample
 from .sampling import SampleCounts
 from .trial_collection import reason_of
@@ -268,8 +269,25 @@ class ServerReader:
         stats = [] if is_timeseries else self._stats(database, name)
         uses = {} if is_timeseries else self._uses(database, name)
         return collection_info(
-            namespace, document, indexes, stats, uses, members=max(1, len(self.members))
+            namespace,
+            document,
+            indexes,
+            stats,
+            uses,
+            members=max(1, len(self.members)),
+            shard_key=self._shard_key(namespace) if self.is_sharded else None,
         )
+
+    def _shard_key(self, namespace: str) -> Keys | None:
+        """Source: MongoDB manual, Config Database, config.collections."""
+        try:
+            found = self._client.config.collections.find_one(
+                {"_id": namespace}, max_time_ms=self._limits.max_time_ms
+            )
+        except PyMongoError as error:
+            self._could_not(f"the shard key of {namespace}", error)
+            return None
+        return keys_from(found["key"]) if found and "key" in found else None
 
     def _stats(self, database: str, name: str) -> list[dict[str, Any]]:
         """The collection's `$collStats`, one document for each shard."""

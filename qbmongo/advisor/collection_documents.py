@@ -32,7 +32,7 @@ def collection_info(
             collStats.
         index_stats: documents of `$indexStats` by the member that was asked.
         members: members that have data and should have answered.
-        shard_key: if known.
+        shard_key: if known. Documents of `$collStats` from a cluster name their shard.
 
     Sources: MongoDB manual, listCollections; listIndexes; $collStats, "storageStats Document";
         $indexStats; collStats.
@@ -74,6 +74,7 @@ def collection_info(
             for index in existing
         ),
         members=members,
+        sharded=shard_key is not None or any("shard" in document for document in stats),
         shard_key=shard_key,
     )
 

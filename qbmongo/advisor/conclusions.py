@@ -14,7 +14,6 @@ from .judgement import is_harmless, why_not_worth
 from .records import (
     Candidate,
     CollectionInfo,
-    CollectionStatistics,
     IndexSpec,
     PlanFigures,
     Proposal,
@@ -46,22 +45,19 @@ _ACTIONS = {"create": 0, "unhide": 1, "hide": 2, "drop": 3}
 def conclude(
     workload: Sequence[WorkloadShape],
     collections: Mapping[str, CollectionInfo],
-    statistics: Mapping[str, CollectionStatistics],
     proposal: Proposal,
     verification: Verification,
     inputs: Inputs,
     rules: Rules | None = None,
-    now_s: float = 0.0,
 ) -> Report:
     """The report.
 
     Args:
-        workload, collections, statistics: as given to `selection.propose`.
+        workload, collections: as given to `selection.propose`.
         proposal: what it gave.
         verification: what came of trying it.
         inputs: what was read.
         rules: thresholds, the same as there.
-        now_s: wall clock.
 
     Returns:
         Recommendations, worst first, each after those it depends on. With a verification a
@@ -169,6 +165,7 @@ class _Conclusion:
             share=share,
             before=before,
             after=after,
+            sampled_documents=None if trial is None else trial.documents,
             shapes=tuple(self._described(shape, used.get(shape.id)) for shape in shapes),
             places=_places(shapes),
             size_bytes=_size_bytes(trial, info),
@@ -203,10 +200,11 @@ class _Conclusion:
             action="drop" if removal.kind == "hidden" else "hide",
             spec=spec,
             severity="low",
-            verified=trial is not None,
+            verified=bool(runs),
             why=removal.reason,
             before=before,
             after=after,
+            sampled_documents=trial.documents if trial is not None and runs else None,
             shapes=tuple(self._described(shape, runs.get(shape.id)) for shape in shapes),
             size_bytes=removal.index.size_bytes,
             insert_us_before=None if trial is None else trial.insert_us_before,

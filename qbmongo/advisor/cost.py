@@ -76,6 +76,8 @@ class CostModel:
         self.arrays = Arrays(info, statistics)
         self.selectivity = Selectivity(statistics, self.count)
         self._cache: dict[tuple[int, IndexSpec], Estimate | None] = {}
+        self._branch_cache: dict[tuple[int, IndexSpec], _Scan | None] = {}
+        self._joined: dict[int, list[list[Conjunction]]] = {}
         self._kept: list[object] = []  # so that an id() in the cache stays that object's
 
     def estimate(self, access: Access, indexes: Sequence[IndexSpec]) -> Estimate:
@@ -172,18 +174,35 @@ class CostModel:
 
         Source: MongoDB manual, $or, "$or Clauses and Indexes".
         """
-        for branches in access.where.alternatives:
-            outer = Conjunction(access.where.bounds, (), True)
+        for branches in self._branches_of(access):
             plans: list[_Scan] = []
-            for branch in branches:
-                where = outer.joined(branch)
-                scans = [s for spec in indexes if (s := self._scan(access, where, spec, True))]
+            for where in branches:
+                scans = [s for spec in indexes if (s := self._branch(access, where, spec))]
                 if not scans:
                     break
                 plans.append(min(scans, key=lambda s: _scan_us(s, self.count, access)))
             else:
                 if plans:
                     yield self._union(access, plans)
+
+    def _branches_of(self, access: Access) -> list[list[Conjunction]]:
+        """For each `$or` its branches, each with what stands around it."""
+        found = self._joined.get(id(access))
+        if found is None:
+            self._kept.append(access)
+            outer = Conjunction(access.where.bounds, (), True)
+            found = [
+                [outer.joined(branch) for branch in branches]
+                for branches in access.where.alternatives
+            ]
+            self._joined[id(access)] = found
+        return found
+
+    def _branch(self, access: Access, where: Conjunction, spec: IndexSpec) -> _Scan | None:
+        key = (id(where), spec)
+        if key not in self._branch_cache:
+            self._branch_cache[key] = self._scan(access, where, spec, True)
+        return self._branch_cache[key]
 
     def _union(self, access: Access, scans: Sequence[_Scan]) -> Estimate:
         keys = sum(scan.entries for scan in scans) * self.count

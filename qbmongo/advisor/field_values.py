@@ -22,6 +22,11 @@ __all__ = ["MISSING", "array_prefixes", "arrays_at", "identity_of", "keys_at", "
 #: Stands for a value that is not there.
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
+_NO_PATHS: frozenset[str] = frozenset()
+
+
+# Documents are those that the driver decodes: dicts and lists, whose exact types are quick to tell.
+
 
 def values_at(document: Any, path: str) -> Iterator[Any]:
     """Every value at a path; an array at its end as itself, then element by element.
@@ -30,19 +35,31 @@ def values_at(document: Any, path: str) -> Iterator[Any]:
         document: decoded, as the driver gives it.
         path: dotted.
     """
+    if "." not in path:
+        if type(document) is dict and path in document:
+            value = document[path]
+            yield value
+            if type(value) is list:
+                yield from value
+            return
+        if type(document) is dict:
+            return
     for value in _reach(document, path.split("."), 0):
         yield value
-        if isinstance(value, list):
+        if type(value) is list:
             yield from value
 
 
-def keys_at(document: Any, path: str) -> list[Any]:
+def keys_at(document: dict[str, Any], path: str) -> list[Any]:
     """What an index on a path would hold of a document: one key for each element of arrays.
 
     Returns:
         The keys, [MISSING] where the document does not have the path. An empty array is MISSING,
         as it gives the index a key of its own kind and no value.
     """
+    if "." not in path:
+        value = document.get(path, MISSING)
+        return [value] if type(value) is not list else list(value) or [MISSING]
     keys: list[Any] = []
     for value in _reach(document, path.split("."), 0):
         if isinstance(value, list):
@@ -59,11 +76,13 @@ def arrays_at(document: Any, path: str) -> Iterator[list[Any]]:
             yield value
 
 
-def array_prefixes(document: Any, path: str) -> frozenset[str]:
+def array_prefixes(document: dict[str, Any], path: str) -> frozenset[str]:
     """The parts of a path, from its start, at which a document has an array.
 
     `{"items": [{"price": 1}]}` and "items.price" give "items".
     """
+    if "." not in path:
+        return frozenset((path,)) if type(document.get(path)) is list else _NO_PATHS
     found: set[str] = set()
     parts = path.split(".")
     for end in range(1, len(parts) + 1):
@@ -77,14 +96,14 @@ def _reach(value: Any, parts: list[str], at: int) -> Iterator[Any]:
         yield value
         return
     part = parts[at]
-    if isinstance(value, Mapping):
+    if type(value) is dict:
         if part in value:
             yield from _reach(value[part], parts, at + 1)
-    elif isinstance(value, list):
+    elif type(value) is list:
         if part.isdigit() and int(part) < len(value):
             yield from _reach(value[int(part)], parts, at + 1)
         for element in value:
-            if isinstance(element, Mapping) and part in element:
+            if type(element) is dict and part in element:
                 yield from _reach(element[part], parts, at + 1)
 
 

@@ -70,7 +70,10 @@ _REMEDIES = {
         "index on it"
     ),
     "where": "write it with query operators or $expr",
-    "n_plus_one": "ask once with $in, or join with $lookup",
+    "n_plus_one": (
+        "read all at once with $in, or join with $lookup; write all at once with insert_many or "
+        "bulk_write"
+    ),
     "large_documents": "name the fields that are needed in a projection",
     "slow_but_indexed": (
         "look at the network, at document size and batches, at locks and at what else the server "
@@ -192,12 +195,9 @@ def _javascript(shape: WorkloadShape) -> Iterator[_Problem]:
 
 
 def _repeated(shape: WorkloadShape) -> Iterator[_Problem]:
-    if shape.bursts is not None and shape.bursts[0]:
-        bursts, calls = shape.bursts
-        yield (
-            "n_plus_one",
-            f"is called again and again from one place: {calls:,} calls in {bursts:,} bursts",
-        )
+    if shape.repeats:
+        places = ", ".join(place for place, _ in shape.repeats[:3])
+        yield "n_plus_one", f"is called again and again by one task, from {places}"
 
 
 def _large_documents(shape: WorkloadShape, rules: Rules) -> Iterator[_Problem]:

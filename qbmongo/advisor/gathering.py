@@ -16,6 +16,8 @@ __all__ = ["Gathering", "ToldOperation"]
 
 MAX_COMMANDS = 20  # whole commands kept per shape
 MAX_SUMMARIES = 8
+MAX_VALUES = 500  # limits and skips kept per shape
+_FOLDED = 1_000
 _SHORTEST_S = 1e-6
 _OWN = ("admin.", "config.", "local.")
 
@@ -48,8 +50,10 @@ class ToldOperation:
 class _Row:
     """What was told of one shape."""
 
-    def __init__(self, shape: dict[str, Any]) -> None:
+    def __init__(self, shape: dict[str, Any], scale: Scale) -> None:
         self.shape = shape
+        self.scale = scale
+        self.bins: Counter[int] = Counter()
         self.calls = self.errors = self.getmores = 0
         self.total_s = self.max_s = 0.0
         self.durations: list[float] = []
@@ -75,11 +79,11 @@ class _Row:
             self.errors += told.failed
             self.max_s = max(self.max_s, told.duration_s)
             self.durations.append(max(told.duration_s, _SHORTEST_S))
+            if len(self.durations) >= _FOLDED:
+                self.fold()
             limit, skip = limit_and_skip(told.command)
-            if limit:
-                self.limits[limit] += 1
-            if skip:
-                self.skips[skip] += 1
+            _count(self.limits, limit)
+            _count(self.skips, skip)
             if not told.redacted and len(self.commands) < MAX_COMMANDS:
                 self.commands.append(told.command)
         if told.plan_summary:
@@ -90,6 +94,23 @@ class _Row:
             self.documents_examined += told.documents_examined or 0
             self.examined_returned += told.returned
             self.sorted_in_memory += told.sorted_in_memory
+
+    def fold(self) -> None:
+        """Durations -> bins."""
+        self.bins.update(self.scale.bins_of(self.durations))
+        self.durations.clear()
+
+
+def _count(seen: Counter[int], value: int) -> None:
+    if value and (value in seen or len(seen) < MAX_VALUES):
+        seen[value] += 1
+
+
+def _listed(seen: Counter[int]) -> tuple[int, ...]:
+    """The values seen, each as often as it was in proportion, at most MAX_VALUES and a few."""
+    total = sum(seen.values())
+    part = min(1.0, MAX_VALUES / total) if total else 1.0
+    return tuple(value for value in sorted(seen) for _ in range(max(1, round(seen[value] * part))))
 
 
 class Gathering:
@@ -110,7 +131,7 @@ class Gathering:
         shape = command_shape(told.namespace, told.command, told.kind)
         if shape is None or not _is_users(shape["namespace"]):
             return False
-        self._rows.setdefault(shape_id(shape), _Row(shape)).add(told)
+        self._rows.setdefault(shape_id(shape), _Row(shape, self._scale)).add(told)
         return True
 
     def shapes(self) -> list[WorkloadShape]:
@@ -120,8 +141,8 @@ class Gathering:
         return found
 
     def _shape(self, name: str, row: _Row) -> WorkloadShape:
-        bins = Counter(self._scale.bins_of(row.durations))
-        p50_s, p95_s, p99_s = self._scale.quantiles(bins, RANKS)
+        row.fold()
+        p50_s, p95_s, p99_s = self._scale.quantiles(row.bins, RANKS)
         return WorkloadShape(
             id=name,
             shape=row.shape,
@@ -133,7 +154,7 @@ class Gathering:
             p50_s=p50_s,
             p95_s=p95_s,
             p99_s=p99_s,
-            bins=tuple(sorted(bins.items())),
+            bins=tuple(sorted(row.bins.items())),
             documents=row.documents,
             bytes=row.bytes,
             getmores=row.getmores,
@@ -145,8 +166,8 @@ class Gathering:
             sorted_in_memory=row.sorted_in_memory,
             plan_summaries=tuple(s for s, _ in row.summaries.most_common(MAX_SUMMARIES)),
             commands=tuple(row.commands),
-            limits=tuple(sorted(row.limits.elements()))[:1_000],
-            skips=tuple(sorted(row.skips.elements()))[:1_000],
+            limits=_listed(row.limits),
+            skips=_listed(row.skips),
             first_seen_s=row.first_s,
             last_seen_s=row.last_s,
             sources=(self._source,),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +49,8 @@ def _from_row(row: ShapeProfile) -> WorkloadShape:
         slow_calls=row.slow_calls,
         filters=filters,
         places=row.places,
+        # Only profiles that look for runs have them.
+        repeats=tuple(getattr(row, "repeats", ())),
         first_seen_s=row.first_seen_s,
         last_seen_s=row.last_seen_s,
         sources=("profile",),
@@ -92,7 +94,9 @@ def _merged(rows: Sequence[WorkloadShape]) -> WorkloadShape:
         places.update(dict(row.places))
     p50_s, p95_s, p99_s = sketch_scale().quantiles(bins, RANKS)
     seen = [row.first_seen_s for row in rows if row.first_seen_s]
-    bursts = [row.bursts for row in rows if row.bursts is not None]
+    repeats: Counter[str] = Counter()
+    for row in rows:
+        repeats.update(dict(row.repeats))
     return replace(
         rows[0],
         calls=sum(row.calls for row in counted),
@@ -117,12 +121,16 @@ def _merged(rows: Sequence[WorkloadShape]) -> WorkloadShape:
         filters=tuple(f for row in rows for f in row.filters)[:MAX_KEPT],
         limits=tuple(sorted(limit for row in rows for limit in row.limits)),
         skips=tuple(sorted(skip for row in rows for skip in row.skips)),
-        places=tuple(sorted(places.items(), key=lambda p: (-p[1], p[0]))[:MAX_KEPT]),
+        places=_most_frequent(places),
         first_seen_s=min(seen, default=0.0),
         last_seen_s=max(row.last_seen_s for row in rows),
         sources=_distinct(source for row in rows for source in row.sources),
-        bursts=(sum(b for b, _ in bursts), sum(c for _, c in bursts)) if bursts else None,
+        repeats=_most_frequent(repeats),
     )
+
+
+def _most_frequent(places: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(places.items(), key=lambda p: (-p[1], p[0]))[:MAX_KEPT])
 
 
 def _distinct(items: Iterable[str]) -> tuple[str, ...]:

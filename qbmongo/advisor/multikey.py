@@ -32,6 +32,7 @@ class Arrays:
         for index in info.indexes:
             found |= index.multikey_paths or frozenset()
         self._paths = frozenset(found)
+        self._roots: dict[str, str | None] = {}
 
     @staticmethod
     def _outermost(path: str, arrays: Iterable[str]) -> str | None:
@@ -40,7 +41,11 @@ class Arrays:
 
     def root(self, path: str) -> str | None:
         """The outermost array that a path goes through or ends in; None: it meets no array."""
-        return self._outermost(path, self._paths)
+        if not self._paths:
+            return None
+        if path not in self._roots:
+            self._roots[path] = self._outermost(path, self._paths)
+        return self._roots[path]
 
     def none(self, paths: Iterable[str]) -> bool:
         return all(self.root(path) is None for path in paths)

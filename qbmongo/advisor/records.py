@@ -91,7 +91,7 @@ class CollectionInfo:
     kind: "collection", "view" or "timeseries". options: of listCollections (capped, collation,
     clusteredIndex, timeseries, validator, ...). count, size_bytes: None: unknown. members: members
     of the replica set or shards that should have answered `$indexStats`; an index is called unused
-    only if as many did. shard_key: None: not sharded or not known.
+    only if as many did. sharded: its documents are on shards. shard_key: None: not known.
     """
 
     namespace: str
@@ -102,6 +102,7 @@ class CollectionInfo:
     average_document_bytes: float | None = None
     indexes: tuple[ExistingIndex, ...] = ()
     members: int = 1
+    sharded: bool = False
     shard_key: Keys | None = None
 
 
@@ -156,8 +157,7 @@ class WorkloadShape:
     filters: some filters (pipelines as lists) with values, from slow samples.
     limits, skips: values seen. bins: (bin, count) of the latency histogram, in docs/profile.md's
     scale. places: (file:line, sampled). sources: "profile", "system.profile", "log".
-    bursts: how often the shape was called many times within one short stretch of one place, where
-    the profile counts it: (bursts, calls in them); else None.
+    repeats: (file:line, sampled runs): places from which one task asked again and again.
     """
 
     id: str
@@ -189,7 +189,7 @@ class WorkloadShape:
     first_seen_s: float = 0.0
     last_seen_s: float = 0.0
     sources: tuple[str, ...] = ()
-    bursts: tuple[int, int] | None = None
+    repeats: tuple[tuple[str, int], ...] = ()
 
     @property
     def namespace(self) -> str:

@@ -82,6 +82,8 @@ def removals(
 
     Source: MongoDB manual, "Remove Unnecessary Indexes", "Hidden Indexes", $indexStats.
     """
+    if info.sharded and info.shard_key is None:
+        return []  # any of them may be the one that the shard key needs
     found: list[Removal] = []
     gone: set[str] = set()
     removed: list[IndexSpec] = []
@@ -89,7 +91,7 @@ def removals(
     candidates = [
         index
         for index in info.indexes
-        if not _is_kept(index, hinted) and index.spec.name not in wanted
+        if not _is_kept(index, hinted, info.shard_key) and index.spec.name not in wanted
     ]
     for index in sorted(candidates, key=_least_wanted_first):
         removal = _replaced(index, info, chosen, arrays, gone)
@@ -177,7 +179,7 @@ def _removal(
     )
 
 
-def _is_kept(index: ExistingIndex, hinted: frozenset[str]) -> bool:
+def _is_kept(index: ExistingIndex, hinted: frozenset[str], shard_key: Keys | None) -> bool:
     """Whether it stays whatever the counts say."""
     spec = index.spec
     return (
@@ -187,6 +189,7 @@ def _is_kept(index: ExistingIndex, hinted: frozenset[str]) -> bool:
         or bool(spec.other.get("prepareUnique"))
         or spec.expire_after_s is not None
         or index.building
+        or _serves_shard_key(spec, shard_key)
         or name_of_index(spec) in hinted
         or default_name(spec.keys) in hinted
     )

@@ -76,7 +76,8 @@ class Recommendation:
     """One thing to do.
 
     id: stable. action: "create", "unhide", "hide", "drop". spec: the index. verified: tried with
-    the real queries on a sample, and it helped (or did no harm). before, after: None where not.
+    the real queries on a sample, and it helped (or did no harm). before, after, sampled_documents:
+    figures of the sample and its size; None where not verified.
     depends_on: ids of recommendations to carry out and check first. size_bytes: of the index, on
     the whole collection; insert_us: microseconds it adds to (or takes from) an insert.
     mongosh, pymongo: commands to paste; rollback: (mongosh, pymongo) that undo them.
@@ -93,6 +94,7 @@ class Recommendation:
     share: float = 0.0
     before: Figures | None = None
     after: Figures | None = None
+    sampled_documents: int | None = None
     shapes: tuple[ServedShape, ...] = ()
     places: tuple[tuple[str, int], ...] = ()
     size_bytes: int | None = None
@@ -193,6 +195,7 @@ def _recommendation(item: Recommendation) -> dict[str, Any]:
         "share": item.share,
         "before": _figures(item.before),
         "after": _figures(item.after),
+        "sampled_documents": item.sampled_documents,
         "size_bytes": item.size_bytes,
         "insert_us_before": item.insert_us_before,
         "insert_us_after": item.insert_us_after,

@@ -36,13 +36,14 @@ class SampleCounts:
         self._documents = 0
         self._bytes = 0
 
-    def add(self, document: Mapping[str, Any], size_bytes: int) -> None:
+    def add(self, document: dict[str, Any], size_bytes: int) -> None:
         """Counts one document. size_bytes: of its BSON."""
         self._documents += 1
         self._bytes += size_bytes
         for path, counts in self._fields.items():
             arrays = array_prefixes(document, path)
-            self._arrays |= arrays
+            if arrays:
+                self._arrays |= arrays
             counts.add(keys_at(document, path), bool(arrays))
 
     def statistics(self, count: int | None) -> CollectionStatistics:
@@ -85,15 +86,15 @@ class FieldCounts:
             return
         self._present += 1
         self._keys += len(keys)
-        classes = {type_class(key) for key in keys}
-        self._types.update(classes)
-        self._nulls += "null" in classes
+        types, seen, values = self._types, self._seen, self._values
+        for name in {type_class(key) for key in keys}:
+            types[name] += 1
+            self._nulls += name == "null"
         # An identity may be large: that of a document holds its bytes.
-        identities = {identity_of(key): key for key in keys}
-        self._seen.update(identities.keys())
-        for identity, key in identities.items():
-            if identity not in self._values and _is_kept(key):
-                self._values[identity] = key
+        for identity, key in {identity_of(key): key for key in keys}.items():
+            seen[identity] += 1
+            if identity not in values and _is_kept(key):
+                values[identity] = key
 
     def statistics(self, path: str, documents: int, whole: int) -> FieldStatistics:
         """documents: those of the sample. whole: those of the collection."""

@@ -47,7 +47,7 @@ def propose(
         now_s: wall clock, for the age of index statistics.
 
     Returns:
-        The proposal; candidates of one collection stand together, most time saved first.
+        The proposal, most time saved first.
     """
     rules = rules or Rules()
     touching = _by_namespace(workload)

@@ -29,7 +29,7 @@ class Effort:
     """
 
     value_sets: int = 3
-    documents_for_values: int = 1_000
+    documents_for_values: int = 500
     inserts: int = 500
     rounds: int = 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -268,3 +269,26 @@ def test_index_use_is_read_from_every_member_by_its_own_client(
     assert [use.member for use in index.accesses] == [address]
     assert len(opened.notes) == 2
     assert all("the use of indexes on 127.0.0.1:" in note for note in opened.notes)
+
+
+def test_a_router_is_asked_for_shards_members_and_shard_keys(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Source: MongoDB manual, Config Database: shards {_id, host}, collections {_id, key}."""
+    key = {"region": 1, "customer": "hashed"}
+
+    class Collections:
+        def find_one(self, filter: Any, **options: Any) -> Any:
+            return {"_id": "shop.orders", "key": key} if filter == {"_id": "shop.orders"} else None
+
+    class Shards:
+        def find(self) -> Any:
+            return [{"_id": "s0", "host": "s0/a:1,b:2"}, {"_id": "s1", "host": "s1/c:3"}]
+
+    config = SimpleNamespace(collections=Collections(), shards=Shards())
+    monkeypatch.setattr(reading.reader, "_client", SimpleNamespace(config=config))
+    monkeypatch.setattr(reading.reader, "_hello", {"msg": "isdbgrid"})
+    assert reading.reader.is_sharded
+    assert reading.reader._find_members() == ("a:1", "b:2", "c:3")
+    assert reading.reader._shard_key("shop.orders") == (("region", 1), ("customer", "hashed"))
+    assert reading.reader._shard_key("shop.other") is None

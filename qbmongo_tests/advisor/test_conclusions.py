@@ -66,7 +66,7 @@ def concluded(
 ) -> Report:
     where = "a server" if trials else None
     verification = Verification(where, {trial.change: trial for trial in trials})
-    return conclude(workload, {NAMESPACE: info}, {}, proposal, verification, Inputs())
+    return conclude(workload, {NAMESPACE: info}, proposal, verification, Inputs())
 
 
 def test_the_workload_shows_what_each_shape_examined() -> None:
@@ -304,7 +304,7 @@ def test_findings_that_rest_on_counts() -> None:
     assert kinds(limited) == []
     assert kinds(found({"a": 1}, skips=(5, 999))) == []
     assert kinds(found({"a": 1}, skips=(5, 1_000))) == ["large_skip"]
-    assert kinds(found({"a": 1}, bursts=(3, 300))) == ["n_plus_one"]
+    assert kinds(found({"a": 1}, repeats=(("x.py:7", 3),))) == ["n_plus_one"]
     assert kinds(found({"a": 1}, documents=10, bytes=200_000)) == ["large_documents"]
     named = shape(ReadOp("find", NAMESPACE, {"a": 1}, {"a": 1}), documents=10, bytes=200_000)
     assert kinds(named) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -57,6 +58,22 @@ def test_a_get_more_belongs_to_its_cursor() -> None:
     assert shape.total_s == pytest.approx(0.26)
     assert shape.skips == (2000,)
     assert filters_of(shape) == [{"customer": ObjectId("65a000000000000000000001")}]
+
+
+def test_a_long_log_gives_bounded_shapes() -> None:
+    def lines() -> Iterator[str]:
+        for number in range(3_000):
+            attr = {**recorded.SLOW_FIND["attr"], "durationMillis": 100 + number % 50}
+            attr["command"] = {**attr["command"], "skip": 1 + number, "limit": 10}
+            yield line({**recorded.SLOW_FIND, "attr": attr})
+
+    (shape,) = from_log(lines()).shapes
+    assert shape.calls == sum(count for _, count in shape.bins) == 3_000
+    assert 0.1 <= shape.p50_s <= 0.15
+    assert len(shape.skips) == 500
+    assert set(shape.limits) == {10}
+    assert len(shape.limits) <= 500
+    assert len(shape.commands) == 20
 
 
 def test_redacted_values_are_no_values() -> None:
@@ -286,6 +303,15 @@ def test_a_clustered_collection_has_an_index_that_list_indexes_may_lack() -> Non
     option = {"v": 2, "key": {"_id": 1}, "name": "own", "unique": True}
     info = collection_info("d.c", {"options": {"clusteredIndex": option}}, [])
     assert [(i.spec.name, i.spec.clustered) for i in info.indexes] == [("own", True)]
+
+
+def test_a_sharded_collection() -> None:
+    """Source: MongoDB manual, $collStats, `shard`: for each shard a document."""
+    stats = [{**recorded.COLL_STATS, "shard": name} for name in ("s1", "s2")]
+    info = collection_info("d.c", {}, [], stats)
+    assert (info.sharded, info.shard_key, info.count) == (True, None, 2_000)
+    assert collection_info("d.c", {}, [], shard_key=(("a", 1),)).sharded
+    assert not collection_info("d.c", {}, [], [recorded.COLL_STATS]).sharded
 
 
 def test_nothing_known() -> None:

@@ -143,8 +143,9 @@ def _removals(
     hinted: frozenset[str] = frozenset(),
     harmless: bool = True,
     members: int = 1,
+    shard_key: Keys | None = None,
 ) -> list[tuple[str, str | None]]:
-    info = CollectionInfo(NAMESPACE, indexes=indexes, members=members)
+    info = CollectionInfo(NAMESPACE, indexes=indexes, members=members, shard_key=shard_key)
     found = removals(info, chosen, arrays(), used, hinted, lambda specs: harmless, Rules(), NOW_S)
     return [(removal.kind, removal.index.spec.name) for removal in found]
 
@@ -210,6 +211,20 @@ def test_a_new_index_replaces_an_old_one() -> None:
 def test_unused(existing: ExistingIndex, members: int, goes: bool) -> None:
     kinds = [kind for kind, _ in _removals(existing, members=members)]
     assert kinds == (["unused"] if goes else [])
+
+
+def test_the_index_of_the_shard_key_stays_though_unused() -> None:
+    for name, key in (("a_1", (("a", 1),)), ("a_hashed", (("a", "hashed"),))):
+        assert _removals(_existing(name, 0), shard_key=key) == []
+        assert _removals(_existing(name, 0), shard_key=(("b", 1),)) == [("unused", name)]
+
+
+def test_nothing_of_a_sharded_collection_goes_while_its_key_is_not_known() -> None:
+    info = CollectionInfo(NAMESPACE, indexes=(_existing("a_1", 0),), sharded=True)
+    found = removals(
+        info, (), arrays(), frozenset(), frozenset(), lambda specs: True, Rules(), NOW_S
+    )
+    assert found == []
 
 
 def test_the_shortest_time_of_all_members_counts() -> None:

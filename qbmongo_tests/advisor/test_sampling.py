@@ -9,13 +9,15 @@ from typing import Any
 import bson
 import pytest
 from bson import Decimal128, ObjectId
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qbmongo.advisor.field_values import MISSING, array_prefixes, identity_of, keys_at, values_at
 from qbmongo.advisor.records import CollectionStatistics
 from qbmongo.advisor.sampling import SampleCounts, estimate_distinct
 from qbmongo_tests.core.random_operations import documents
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def counted(
@@ -137,6 +139,7 @@ def test_a_few_frequent_values_do_not_hide_many_rare_ones() -> None:
     assert counted(sample, "a", count=100_000).fields["a"].distinct >= 5_000
 
 
+@patient
 @given(st.integers(1, 50), st.floats(0.001, 1.0), st.data())
 def test_an_estimate_is_never_less_than_what_was_seen(
     distinct: int, share: float, data: st.DataObject
@@ -153,6 +156,7 @@ def test_no_documents_say_nothing() -> None:
     assert found.average_document_bytes is None
 
 
+@patient
 @given(documents())
 def test_any_documents_can_be_counted(sample: list[dict[str, Any]]) -> None:
     paths = ("a", "b", "a.x", "b.1.x", "_id")

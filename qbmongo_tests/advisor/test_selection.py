@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -92,16 +95,57 @@ def examined(
     )
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_advice_is_stable_and_saves(seed: int) -> None:
-    """A second advice is empty, and following the first examines no more than before."""
+def first_and_second(seed: int) -> tuple[Proposal, Proposal, float, float]:
+    """Two advices, the second after the first was followed; what is examined before and after."""
     workload = random_workload(seed)
     shapes = shapes_of(workload.queries)
     info = facts(workload)
     known = statistics(workload, shapes, info)
-    proposal = propose(shapes, {NAMESPACE: info}, {NAMESPACE: known}, now_s=NOW_S)
-    after = applied(info, proposal)
-    again = propose(shapes, {NAMESPACE: after}, {NAMESPACE: known}, now_s=NOW_S)
-    assert [candidate.spec.keys for candidate in again.chosen] == []
-    assert [removal.id for removal in again.removals] == []
-    assert examined(after, known, shapes) <= examined(info, known, shapes) * (1 + 1e-9)
+    first = propose(shapes, {NAMESPACE: info}, {NAMESPACE: known}, now_s=NOW_S)
+    after = applied(info, first)
+    second = propose(shapes, {NAMESPACE: after}, {NAMESPACE: known}, now_s=NOW_S)
+    return first, second, examined(info, known, shapes), examined(after, known, shapes)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_advice_is_stable_and_saves(seed: int) -> None:
+    """A second advice is empty, and following the first examines no more than before."""
+    _, second, before, after = first_and_second(seed)
+    assert [candidate.spec.keys for candidate in second.chosen] == []
+    assert [removal.id for removal in second.removals] == []
+    assert after <= before * (1 + 1e-9)
+
+
+def test_the_workloads_ask_for_advice() -> None:
+    """Nothing would be shown by workloads that need none."""
+    firsts = [first_and_second(seed)[0] for seed in SEEDS[:12]]
+    assert sum(len(first.chosen) for first in firsts) >= 12
+    assert sum(len(first.removals) for first in firsts) >= 1
+
+
+MUTANTS: dict[str, tuple[Callable[[], Any], int]] = {
+    "the least gain is a share of what was lost at the beginning": (
+        lambda: patch.object(
+            CollectionPlan,
+            "_least_s",
+            lambda self, estimates: self.rules.min_saved_share * self._total_s,
+        ),
+        4,
+    ),
+    "prefixes of others are kept": (
+        lambda: patch.object(CollectionPlan, "_drop_prefixes", lambda self: None),
+        241,
+    ),
+    "whatever saves time is worth it": (
+        lambda: patch.object(CollectionPlan, "_is_worth", lambda self, *more: True),
+        13,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_without_a_rule_advice_is_not_stable(name: str) -> None:
+    mutant, seed = MUTANTS[name]
+    with mutant():
+        _, second, before, after = first_and_second(seed)
+    assert second.chosen or second.removals or after > before * (1 + 1e-9)

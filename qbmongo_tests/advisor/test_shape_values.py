@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bson import Decimal128, ObjectId, Regex
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qbmongo.advisor.shape_values import DrawnFilter, draw_filters
@@ -18,6 +18,9 @@ from qbmongo.core.shape_forms import shape_form
 from qbmongo_tests.core.random_operations import documents, plain_filters
 
 DAY = datetime.datetime(2024, 1, 1)
+
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def collection(count: int = 200) -> list[dict[str, Any]]:
@@ -154,6 +157,7 @@ def test_what_cannot_be_drawn_is_left_out_and_said(
     assert list(each.filter) == ["a"]
 
 
+@patient
 @given(plain_filters, documents(), st.integers(0, 3))
 def test_any_filter_can_be_drawn_again(
     filter: dict[str, Any], sample: list[dict[str, Any]], seed: int

@@ -284,9 +284,7 @@ def advise_purely(case: Case) -> Report:
         for namespace, make in documents.items()
     }
     proposal = propose(workload, collections, statistics, now_s=NOW_S)
-    return conclude(
-        workload, collections, statistics, proposal, Verification(), Inputs(), now_s=NOW_S
-    )
+    return conclude(workload, collections, proposal, Verification(), Inputs())
 
 
 def ages(name: str, days: float, operations: int = 0) -> dict[str, Any]:
