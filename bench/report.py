@@ -37,6 +37,7 @@ MODULES = (
     "misses",
     "passthrough",
     "writes",
+    "write_steps",
     "reads",
     "invalidation",
     "memory",

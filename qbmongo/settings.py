@@ -182,7 +182,8 @@ class CoalesceSettings:
 class BatchSettings:
     """Point reads that travel together.
 
-    max_in_flight: reads on the wire for one collection and read concern before further ones gather.
+    max_in_flight: reads on the wire for one collection, read concern, projection, codec and key
+        before further ones gather.
     max_batch_ids: values asked for in one command.
     max_joined_ms: a read is held up by others for so long at most before it is sent beside them.
     """

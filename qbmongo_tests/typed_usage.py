@@ -14,6 +14,7 @@ from pymongo.database import Database
 from pymongo.results import InsertOneResult
 
 from qbmongo import (
+    BatchSettings,
     CacheSettings,
     CoalesceSettings,
     OptimizedAsyncMongoClient,
@@ -28,7 +29,7 @@ from qbmongo import (
 )
 from qbmongo.advisor.report import Report
 from qbmongo.clients.rewrite_explained import RewriteExplanation
-from qbmongo.clients.stats import CacheStats, CoalesceStats, RewriteStats, Stats
+from qbmongo.clients.stats import BatchStats, CacheStats, CoalesceStats, RewriteStats, Stats
 from qbmongo.local_server import LocalServer, ServerKind, ServerProgram, find_server
 from qbmongo.profiles import ProfileSnapshot
 
@@ -82,6 +83,8 @@ def synchronous() -> Document | None:
         cache: CacheStats | None = stats.cache
         coalesce: CoalesceStats | None = stats.coalesce
         use(coalesce)
+        batch: BatchStats | None = stats.batch
+        use(batch)
         if cache is not None:
             ratio: float = cache.hit_ratio
             reasons: Mapping[str, int] = cache.bypassed
@@ -96,6 +99,7 @@ def synchronous() -> Document | None:
             count: int = collection.count_documents({})
         client.qb.options("shop.orders", cache=None, profile=ProfileSettings(slow_ms=count))
         client.qb.options("shop.carts", coalesce=CoalesceSettings(max_in_flight=4))
+        client.qb.options("shop.carts", batch=BatchSettings(max_batch_ids=100))
         client.qb.flush()
         client.qb.clear()
         profile: ProfileSnapshot = client.qb.profile()

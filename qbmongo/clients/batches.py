@@ -41,6 +41,7 @@ __all__ = [
     "plain_arguments",
     "plain_result",
     "reply_of",
+    "untold",
 ]
 
 # What says something of one operation, or of batches; not what all of a batch may be told.
@@ -172,8 +173,18 @@ def _answer(write: JoinedWrite, verdict: Verdict, whole: BaseException | None) -
         assert document is not None
         return Raised(_concern_error(copy.deepcopy(document)))
     if not isinstance(whole, PyMongoError) or isinstance(whole, _NOT_OF_ALL):
-        return Raised(AutoReconnect("the server did not tell the outcome of this operation"))
+        return untold(whole)
     return Raised(copy_of(whole))
+
+
+def untold(error: BaseException | None) -> Raised:
+    """What a caller is given of whose operation nobody knows what became.
+
+    error: what the driver's call raised, if it did.
+    """
+    made = AutoReconnect("the server did not tell the outcome of this operation")
+    made.__cause__ = error
+    return Raised(made)
 
 
 def _write_error(details: Mapping[str, Any]) -> WriteError:

@@ -18,7 +18,7 @@ from ..core.engine import Engine, Scope
 from ..core.lanes import Lane
 from ..records import Batch, BatchReply, JoinedWrite, Sending, Slot, Verdict, WriteKind
 from . import arguments
-from .batches import SEND_ALONE, answers, reply_of
+from .batches import SEND_ALONE, answers, reply_of, untold
 from .joined_calls import GROUPS, encoded, joinable
 from .listener import TRANSACTIONS, Wire
 from .writes import Write
@@ -358,7 +358,7 @@ class Sender:
             # What became of each operation cannot be told any more: as if no answer had come.
             self.engine.fault("settle_batch", fault)
             self.coalescer.off_reason = "fault"
-            given = answers(batch, [Verdict("unknown")] * len(batch.slots), error)
+            given = [untold(error) for _ in batch.slots]
         self._bring(self, list(zip(batch.slots, given, strict=True)))
         self.landed(lane, batch.sending)
 

@@ -251,10 +251,7 @@ def settle(batch: Batch, reply: BatchReply) -> list[Verdict]:
     for place, slot in enumerate(batch.slots):
         error = errors.get(place) if errors else None
         if error is not None:
-            code = error.get("code")
-            verdicts.append(
-                Verdict("failed", _single_error(error)) if code in SAME_FORM else _ALONE
-            )
+            verdicts.append(_of_error(error))
             continue
         result = results.get(place) if results else None
         if result is None:

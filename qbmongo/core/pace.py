@@ -18,6 +18,7 @@ _STRIKES = 3
 _REMEMBERED_S = 10.0
 _OPERATION_S = 0.0005
 _RISE, _FALL = 0.1, 0.5
+_TIMES = 4  # what batches usually take, before something is slow
 
 
 class Pace:
@@ -59,7 +60,7 @@ class Paces:
     def limit_s(self, patience_s: float) -> float:
         """How long a quick call may take at most now; patience_s: what others may be held up."""
         usual_s = self._batch_s
-        return math.inf if usual_s is None else patience_s + max(self.way_s, 2 * usual_s)
+        return math.inf if usual_s is None else patience_s + max(self.way_s, _TIMES * usual_s)
 
     def batch(self, took_s: float, paces: Iterable[Pace], patience_s: float, size: int) -> None:
         """A batch of so many operations, with shapes of these paces, came back."""

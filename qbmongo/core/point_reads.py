@@ -343,14 +343,7 @@ class JoinedFind:
             ids = None
             if by_id:
                 ids = (read.key.form,) if document else ()
-            told = ticket.scope.settle_read(
-                ticket,
-                now_s,
-                documents=1 if document else 0,
-                size=len(document),
-                data=document,
-                ids=ids,
-            )
+            told = ticket.scope.settle_joined(ticket, now_s, document, ids)
             if told:
                 waiters += told
         self.points.counts.joined += len(outcomes)

@@ -235,14 +235,14 @@ class ShapeStats:
         return None
 
     def record_joined(
-        self, duration_s: float, documents: int, now_s: float, error: bool = False
+        self, duration_s: float, documents: int, now_s: float, error: bool = False, size: int = 0
     ) -> None:
-        """Count one write that travelled with others.
+        """Count one call that travelled with others.
 
         As `record`, but however long it took it is no slow query: it waited for others.
         """
         buffer = self._buffer
-        buffer.extend((duration_s, documents, 0, 0, now_s))
+        buffer.extend((duration_s, documents, size, 0, now_s))
         if error:
             self._profile._count_error(self)
         if len(buffer) >= _FULL:

@@ -340,19 +340,17 @@ class Scope:
         getmores: int = 0,
         data: bytes | None = None,
         elapsed_s: float | None = None,
-        ids: Iterable[Hashable] | None = None,
     ) -> list[tuple[Any, Any]]:
         """The driver answered. Returns the waiters, each with what it is to be given.
 
         documents, size: how many documents of how many bytes in all. data: their BSON, one after
         another, or None where the answer was not read to its end. elapsed_s: time spent in the
-        driver, where that is not simply from begin to now. ids: the documents' canonical `_id`s,
-        where they are known without looking. A waiter is given the data, or ALONE.
+        driver, where that is not simply from begin to now. A waiter is given the data, or ALONE.
         """
         waiters: list[Any] = []
         answer: Any = ALONE
         if type(ticket) is Lead:
-            waiters = self._settle_fill(ticket, now_s, data, ids)
+            waiters = self._settle_fill(ticket, now_s, data)
             if data is not None and ticket.fill.is_for_waiters(ticket.address):
                 answer = data
         self._record(
@@ -365,6 +363,28 @@ class Scope:
             failed=False,
         )
         return [(waiter, answer) for waiter in waiters]
+
+    def settle_joined(
+        self, ticket: Ticket, now_s: float, data: bytes, ids: Iterable[Hashable] | None
+    ) -> list[tuple[Any, Any]]:
+        """A joined find answered a point read. Returns as `settle_read`.
+
+        data: the document, or nothing. ids: its canonical `_id`, if that is known without looking.
+        """
+        waiters: list[tuple[Any, Any]] = []
+        if type(ticket) is Lead:
+            told = self._settle_fill(ticket, now_s, data, ids)
+            if told:
+                answer = data if ticket.fill.is_for_waiters(ticket.address) else ALONE
+                waiters = [(waiter, answer) for waiter in told]
+        stats = ticket.stats
+        if stats is not None:
+            try:
+                elapsed_s = now_s - ticket.started_s
+                stats.record_joined(elapsed_s, 1 if data else 0, now_s, size=len(data))
+            except Exception as error:
+                self.engine.fault("profile", error)
+        return waiters
 
     def _settle_fill(
         self,

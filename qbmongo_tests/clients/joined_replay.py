@@ -56,13 +56,15 @@ def prepare(database: Any) -> None:
     database.c.create_index("u", unique=True, sparse=True)
 
 
-def make_round(rng: random.Random, first: int, count: int, ids: int) -> list[Operation]:
-    """So many random writes, numbered from `first`."""
+def make_round(
+    rng: random.Random, first: int, count: int, ids: int, *, apart: bool = False
+) -> list[Operation]:
+    """So many random writes, numbered from `first`; see any_operation."""
 
     def below(n: int) -> int:
         return int(rng.random() * n)
 
-    return [any_operation(below, first + at, ids=ids) for at in range(count)]
+    return [any_operation(below, first + at, ids=ids, apart=apart) for at in range(count)]
 
 
 def is_change(outcome: Any) -> bool:

@@ -19,8 +19,7 @@ from pymongo import MongoClient
 from pymongo.errors import DuplicateKeyError
 from pymongo.results import InsertOneResult
 
-from qbmongo import CoalesceSettings
-from qbmongo_tests.clients.joined import Joining, coalesced
+from qbmongo_tests.clients.joined import ONE_AT_A_TIME, Joining, coalesced
 from qbmongo_tests.clients.joined_replay import Replay, Round, make_round, played, prepare
 from qbmongo_tests.clients.sites import Site
 
@@ -43,17 +42,18 @@ def replay(plain_client: MongoClient[dict[str, Any]], database_name: str) -> Ite
 
 
 def test_concurrent_writes_are_explained_by_single_calls(site: Site, replay: Replay) -> None:
-    joining = Joining(site, coalesced(CoalesceSettings()))
+    joining = Joining(site, coalesced(ONE_AT_A_TIME))
     site.run(joining.ready())
     rng = random.Random(SEED)
     number = again = 0
     with nullcontext() if site.is_async else ThreadPoolExecutor(THREADS) as pool:
         while number < WRITES:
-            operations = make_round(rng, number, CALLERS, IDS)
+            apart = number // CALLERS % 8 != 7
+            operations = make_round(rng, number, CALLERS, IDS, apart=apart)
             outcomes = site.run(played(site, joining.collection, operations, pool))
             replay.check(Round(operations, outcomes))
             again = joining.stats.alone - again
-            _check_wire(joining, operations, again, is_async=site.is_async)
+            _check_wire(joining, operations, again)
             joining.wire.clear()
             again = joining.stats.alone
             number += CALLERS
@@ -65,19 +65,19 @@ def test_concurrent_writes_are_explained_by_single_calls(site: Site, replay: Rep
         assert seen > WRITES / 100
     # What the server itself does to writes that race for a unique value; see Replay.
     assert checked.contended <= max(2, WRITES / 50)
-    assert checked.unknown <= WRITES / 8
+    assert checked.unknown <= WRITES / 20
     assert stats.batches > 0
 
 
-def _check_wire(joining: Joining, operations: Any, again: int, *, is_async: bool) -> None:
-    """Each write is in one statement of one command; commands are far fewer than writes.
+def _check_wire(joining: Joining, operations: Any, again: int) -> None:
+    """Each write is in one statement of one command; in one loop, commands are far fewer.
 
     again: those whose error in a batch says less than that of the plain call, which was made too.
     """
     statements = [_statements(name, command) for name, command in joining.wire.commands]
     sent = sum(not operation.invalid for operation in operations)
     assert sum(statements) == sent + again
-    if is_async:
+    if joining.site.name == "async":
         # All were called before the first was answered.
         assert len(statements) - again <= len(operations) / 10, joining.wire.counts
 

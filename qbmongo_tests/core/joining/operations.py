@@ -64,7 +64,12 @@ class Operation:
 
 
 def any_operation(
-    below: Callable[[int], int], number: int, *, ids: int, invalid: bool = True
+    below: Callable[[int], int],
+    number: int,
+    *,
+    ids: int,
+    invalid: bool = True,
+    apart: bool = False,
 ) -> Operation:
     """A random write.
 
@@ -73,6 +78,7 @@ def any_operation(
         number: its tag.
         ids: how many `_id`s there are.
         invalid: some cannot be encoded.
+        apart: inserts and updates want different unique values.
     """
     identity, upsert = below(ids), below(3) == 0
     tag = {"tag": number}
@@ -86,6 +92,8 @@ def any_operation(
         kind: WriteKind = ("insert_one", "update_one", "replace_one")[below(3)]  # type: ignore[assignment]
         return Operation(number, kind, identity, {"_id": identity, **tag}, invalid=True)
     which = below(16)
+    if apart and which >= 4 and "u" in extra:
+        extra = {"u": extra["u"] + UNIQUES}
     if which < 4:
         inserted = {"_id": identity, "n": 1, "s": "text", **extra, **tag}
         return Operation(number, "insert_one", identity, inserted)
