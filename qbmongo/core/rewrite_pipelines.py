@@ -33,6 +33,7 @@ __all__ = ["PIPELINE_RULES"]
 
 _JOINED = "qb_joined"
 _STORED_NOWHERE = ObjectId("b9f3c1d07e5a4c2286d1f04e")
+_OF_RUNS = frozenset({"$addFields", "$lookup", "$project", "$set", "$unset", "$unwind"})
 _GEO = frozenset({"$geoIntersects", "$geoWithin"})
 
 
@@ -102,9 +103,12 @@ def _runs(pipeline: list[Any]) -> Iterator[_Run]:
     run = _Run(0)
     for at, stage in enumerate(pipeline):
         name, specification = stage_of(stage)
-        if run.takes(name, specification):
+        if name in _OF_RUNS and run.takes(name, specification):
             continue
-        if run.end > run.start and name in ("$sort", "$skip", "$limit"):
+        if run.end == run.start:
+            run.start = run.end = at + 1
+            continue
+        if name in ("$sort", "$skip", "$limit"):
             yield run
         run = _Run(at + 1)
 
@@ -310,8 +314,10 @@ def _in_branches(
             return changed
         pipeline = list(op.pipeline or ())
         for at, stage in enumerate(pipeline):
-            name, branches = stage_of(stage)
-            if name != "$facet" or type(branches) is not dict:
+            if "$facet" not in stage:
+                continue
+            _, branches = stage_of(stage)
+            if type(branches) is not dict:
                 continue
             for key, branch in branches.items():
                 changed = apply(with_pipeline(op, branch), None) if type(branch) is list else None
