@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bson.objectid import ObjectId
+
 from ..records import ReadOp
 from .paths import FIELD_OPERATORS
 from .rewrite_filters import with_pipeline
@@ -30,6 +32,8 @@ from .trust import Facts
 __all__ = ["PIPELINE_RULES"]
 
 _JOINED = "qb_joined"
+_STORED_NOWHERE = ObjectId("b9f3c1d07e5a4c2286d1f04e")
+_OF_RUNS = frozenset({"$addFields", "$lookup", "$project", "$set", "$unset", "$unwind"})
 _GEO = frozenset({"$geoIntersects", "$geoWithin"})
 
 
@@ -99,9 +103,12 @@ def _runs(pipeline: list[Any]) -> Iterator[_Run]:
     run = _Run(0)
     for at, stage in enumerate(pipeline):
         name, specification = stage_of(stage)
-        if run.takes(name, specification):
+        if name in _OF_RUNS and run.takes(name, specification):
             continue
-        if run.end > run.start and name in ("$sort", "$skip", "$limit"):
+        if run.end == run.start:
+            run.start = run.end = at + 1
+            continue
+        if name in ("$sort", "$skip", "$limit"):
             yield run
         run = _Run(at + 1)
 
@@ -221,18 +228,21 @@ def _join_before_count(op: ReadOp, facts: Facts | None) -> ReadOp | None:
             sources[specification["from"], specification["foreignField"]] = None
     if not sources:
         return None
-    # Who may not read the other collection is still refused. No document of it is looked at, which
-    # might be one that a view cannot compute.
-    asked = [
-        {
-            "$lookup": {
-                "from": source,
-                "pipeline": [{"$match": {field: {"$in": []}}}],
-                "as": _JOINED,
-            }
-        }
-        for source, field in sources
-    ]
+    # Who may not read the other collection is still refused. It is joined once, the same way, by a
+    # value that nobody stores: no document of it is looked at, which a view might fail to compute.
+    asked: list[Any] = []
+    for source, field in sources:
+        asked += [
+            {"$set": {_JOINED: _STORED_NOWHERE}},
+            {
+                "$lookup": {
+                    "from": source,
+                    "localField": _JOINED,
+                    "foreignField": field,
+                    "as": _JOINED,
+                }
+            },
+        ]
     return with_pipeline(op, [*pipeline[:start], pipeline[last], *asked, {"$unset": _JOINED}])
 
 
@@ -304,8 +314,10 @@ def _in_branches(
             return changed
         pipeline = list(op.pipeline or ())
         for at, stage in enumerate(pipeline):
-            name, branches = stage_of(stage)
-            if name != "$facet" or type(branches) is not dict:
+            if "$facet" not in stage:
+                continue
+            _, branches = stage_of(stage)
+            if type(branches) is not dict:
                 continue
             for key, branch in branches.items():
                 changed = apply(with_pipeline(op, branch), None) if type(branch) is list else None

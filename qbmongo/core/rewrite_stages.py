@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 import uuid
+from functools import lru_cache
 from typing import Any
 
 from bson import Binary, DatetimeMS, Decimal128, Int64, ObjectId, Timestamp
@@ -81,7 +82,12 @@ def stage_of(stage: Any) -> tuple[str, Any]:
 
 def is_path(text: Any) -> bool:
     """Whether this is a plain dotted path, valid wherever a path may stand."""
-    return type(text) is str and len(text) <= _MAX_PATH and _PATH.match(text) is not None
+    return type(text) is str and len(text) <= _MAX_PATH and _is_path(text)
+
+
+@lru_cache(maxsize=4096)
+def _is_path(text: str) -> bool:
+    return _PATH.match(text) is not None
 
 
 def whole(value: Any, low: int) -> bool:

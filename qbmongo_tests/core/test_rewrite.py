@@ -14,6 +14,7 @@ from bson.raw_bson import RawBSONDocument
 
 from qbmongo.core import rewrite as rewriting
 from qbmongo.core.rewrite import RULES, Rewriter, rewrite
+from qbmongo.core.rewrite_pipelines import _STORED_NOWHERE
 from qbmongo.core.trust import Facts
 from qbmongo.records import ReadOp
 from qbmongo.settings import REWRITE_RULES
@@ -30,10 +31,12 @@ GROUP = {"$group": {"_id": "$a"}}
 COUNT = {"$count": "n"}
 SUM = {"$group": {"_id": None, "n": {"$sum": 1}}}
 ASKED = [
+    {"$set": {"qb_joined": _STORED_NOWHERE}},
     {
         "$lookup": {
             "from": "users",
-            "pipeline": [{"$match": {"_id": {"$in": []}}}],
+            "localField": "qb_joined",
+            "foreignField": "_id",
             "as": "qb_joined",
         }
     },

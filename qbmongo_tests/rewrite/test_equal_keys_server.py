@@ -27,8 +27,6 @@ from qbmongo_tests.rewrite.writings import another_writing
 PAIRS = int(os.environ.get("QBMONGO_REWRITE_KEY_PAIRS", "2500"))
 SEED = int(os.environ.get("QBMONGO_REWRITE_SEED", "0"))
 
-pytestmark = pytest.mark.needs_index_correctness
-
 
 def _key(op: ReadOp) -> Hashable | None:
     return key_of(op, DEFAULT_CODEC_OPTIONS)
@@ -65,6 +63,7 @@ def _encoded_alike(one: ReadOp, other: ReadOp) -> bool:
     return bson.encode(one.filter) == bson.encode(other.filter)
 
 
+@pytest.mark.needs_index_correctness
 def test_reads_of_one_key_have_one_answer(
     database: Database[dict[str, Any]], report: Callable[[object], None]
 ) -> None:
@@ -72,6 +71,7 @@ def test_reads_of_one_key_have_one_answer(
     report(dict(seen))
 
 
+@pytest.mark.needs_index_correctness
 @pytest.mark.parametrize("kind", [bool, float])
 def test_listing_once_what_python_calls_equal_is_found_out(
     database: Database[dict[str, Any]], kind: type, monkeypatch: pytest.MonkeyPatch
@@ -82,6 +82,7 @@ def test_listing_once_what_python_calls_equal_is_found_out(
         _compare_equal_keys(database, PAIRS)
 
 
+@pytest.mark.needs_index_correctness
 def test_merging_conditions_of_one_name_is_found_out(
     database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

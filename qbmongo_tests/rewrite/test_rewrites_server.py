@@ -26,9 +26,8 @@ SEED = int(os.environ.get("QBMONGO_REWRITE_SEED", "0"))
 # Pairs of one rule in a run of PAIRS, at least.
 SHARE = 30
 
-pytestmark = pytest.mark.needs_index_correctness
 
-
+@pytest.mark.needs_index_correctness
 def test_every_rewrite_has_the_answer_of_what_was_written(
     database: Database[dict[str, Any]], report: Callable[[object], None]
 ) -> None:
@@ -40,6 +39,7 @@ def test_every_rewrite_has_the_answer_of_what_was_written(
     assert tally.untold < PAIRS / 50
 
 
+@pytest.mark.needs_index_correctness
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_rule_without_one_of_its_conditions_is_found_out(
     database: Database[dict[str, Any]], name: str
