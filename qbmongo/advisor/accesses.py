@@ -314,8 +314,8 @@ def _of_join(
     Source: MongoDB manual, $lookup, "Performance Considerations"; $graphLookup, connectToField.
     """
     database = shape.namespace.partition(".")[0]
-    name = str(stage["from"])
-    namespace = name if "." in name and stage["stage"] != "$lookup" else f"{database}.{name}"
+    # A name with a dot is a collection's; other databases cannot be joined.
+    namespace = f"{database}.{stage['from']}"
     pipeline = stage.get("pipeline") or {}
     if stage["stage"] == "$unionWith":
         yield from _of_pipeline(shape, pipeline, namespace, executions)

@@ -27,6 +27,13 @@ DEFAULT_LIMIT = 20
 MAX_LIMIT = 1_000
 # What no sample can answer: it needs its own kind of index, which a planner never does without.
 _UNASKABLE = frozenset({"$text", "$near", "$nearSphere", "$geoNear"})
+_FILTERED = frozenset(
+    {
+        *("find", "find_one", "count_documents", "distinct", "update_one", "update_many"),
+        *("replace_one", "delete_one", "delete_many", "find_one_and_update"),
+        *("find_one_and_replace", "find_one_and_delete"),
+    }
+)
 _MARK = "qbmongo_probe"  # the field that explained, never executed updates would set
 
 Expects = Literal["documents", "count", "distinct", "one", "many"]
@@ -107,7 +114,7 @@ class _Asker:
             ]
         elif operation == "aggregate":
             asked = list(self._pipelines())
-        elif self._form.get("filter") is None:
+        elif self._form.get("filter") is None or operation not in _FILTERED:
             return Questions(())  # an insert, an estimated count: no plan to choose
         else:
             asked = [self._ask(operation, filter) for filter in self._filters(self._form["filter"])]

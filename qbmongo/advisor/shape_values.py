@@ -7,7 +7,6 @@ Several anchors are taken, with frequent and with rare values: an index is judge
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import random
 import re
@@ -15,14 +14,14 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import InvalidOperation
 from typing import Any
 
-from bson import Binary, Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson import Binary, Code, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
 from ..core.match import Matcher
 from ..core.shape_filters import type_class
 from .field_values import arrays_at, identity_of, values_at
+from .value_order import next_to, rank_of, rankable, sorted_values
 
 __all__ = ["DrawnFilter", "draw_filters", "list_length"]
 
@@ -259,13 +258,13 @@ class _Draw:
         self, path: str, nodes: Sequence[Node], anchor: Any, near: Sequence[Any]
     ) -> list[tuple[str, Any]]:
         kind = str(nodes[0].get("type", "number"))
-        values = _sorted_values(near, path, kind) or _sorted_values(self._documents, path, kind)
+        values = sorted_values(near, path, kind) or sorted_values(self._documents, path, kind)
         if not values:
             made_up = _made_up(kind, 0)
             return [(str(node["op"]), made_up) for node in nodes]
         wanted = self._range_share * len(self._documents if self._is_share_of_all else values)
         width = max(1, min(round(wanted), len(values)))
-        ranks = [_rankable(value) for value in values]
+        ranks = [rankable(value) for value in values]
         below = any(node["op"] in _BELOW for node in nodes)
         above = any(node["op"] in _ABOVE for node in nodes)
         low = 0
@@ -273,15 +272,15 @@ class _Draw:
             low = len(values) - width
         if above and below:
             own = next((v for v in values_at(anchor, path) if type_class(v) == kind), values[0])
-            low = max(0, min(_rank(ranks, own) - width // 2, low))
+            low = max(0, min(rank_of(ranks, own) - width // 2, low))
         high = low + width - 1
         before = bisect_left(ranks, ranks[low]) - 1
         after = bisect_right(ranks, ranks[high])
         ends = {
             "$gte": values[low],
-            "$gt": values[before] if before >= 0 else _next_to(values[low], -1),
+            "$gt": values[before] if before >= 0 else next_to(values[low], -1),
             "$lte": values[high],
-            "$lt": values[after] if after < len(values) else _next_to(values[high], 1),
+            "$lt": values[after] if after < len(values) else next_to(values[high], 1),
         }
         return [(str(node["op"]), ends[str(node["op"])]) for node in nodes]
 
@@ -468,34 +467,6 @@ def _put(
 
 def _first(items: Sequence[Any], number: int) -> Any:
     return items[number % len(items)] if items else {}
-
-
-def _sorted_values(documents: Sequence[Any], path: str, kind: str) -> list[Any]:
-    """Values of a type class, ascending; none where they cannot be ordered here."""
-    values = [v for d in documents for v in values_at(d, path) if type_class(v) == kind]
-    try:
-        values.sort(key=_rankable)
-    except (TypeError, InvalidOperation):
-        return []
-    return values
-
-
-def _rankable(value: Any) -> Any:
-    return value.to_decimal() if isinstance(value, Decimal128) else value
-
-
-def _rank(ranks: Sequence[Any], value: Any) -> int:
-    return min(bisect_left(ranks, _rankable(value)), len(ranks) - 1)
-
-
-def _next_to(value: Any, step: int) -> Any:
-    """A value beyond the last one that occurs; the value itself where there is no telling."""
-    if type_class(value) == "number" and not isinstance(value, Decimal128):
-        return value + step
-    if isinstance(value, datetime.datetime):
-        with contextlib.suppress(OverflowError):
-            return value + datetime.timedelta(seconds=step)
-    return value
 
 
 def _made_up(kind: str, number: int) -> Any:

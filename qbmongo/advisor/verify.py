@@ -134,6 +134,7 @@ class _Trials:
         """Everything, in the order in which one rests on the other."""
         self._ask()
         self._base = self._now = self._run()
+        self._note_what_is_no_evidence()
         self._try_chosen()
         self._try_alternatives()
         self._measure()
@@ -149,6 +150,15 @@ class _Trials:
                 self._note(questions.note)
             if questions.asked:
                 self._questions[shape.id] = questions.asked
+
+    def _note_what_is_no_evidence(self) -> None:
+        texts = {shape.id: shape.text for shape in self._job.shapes}
+        for shape, runs in self._base.items():
+            answered = [run for run in runs if run is not None]
+            if not answered:
+                self._note(f"{texts[shape]}: not verifiable here, explain is refused")
+            elif not any(run.trusted for run in answered):
+                self._note(f"{texts[shape]}: not verifiable here, its explain counts wrongly")
 
     def _run(self, shapes: Iterable[str] | None = None) -> _States:
         self._scratch.check()

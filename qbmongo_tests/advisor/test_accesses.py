@@ -226,6 +226,14 @@ def test_a_join_reads_its_collection_once_a_document() -> None:
     assert [(bound.path, bound.kind) for bound in join.where.bounds] == [("k", "point")]
 
 
+def test_a_joined_collection_may_have_a_dot_in_its_name() -> None:
+    connect = {"startWith": "$a", "connectFromField": "a", "connectToField": "k", "as": "x"}
+    _, join = aggregate({"$graphLookup": {"from": "f.archive", **connect}})
+    assert join.namespace == "d.f.archive"
+    _, union = aggregate({"$unionWith": {"coll": "f.archive", "pipeline": []}})
+    assert union.namespace == "d.f.archive"
+
+
 def test_joins_in_joins_unions_and_facets() -> None:
     inner = {"from": "g", "localField": "b", "foreignField": "m", "as": "y"}
     lookup = {

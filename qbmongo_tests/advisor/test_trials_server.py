@@ -341,9 +341,22 @@ def test_an_explain_that_counts_wrongly_is_no_evidence(
 ) -> None:
     monkeypatch.setattr(TrialCollection, "_count", lambda self, question: (10_000, 10_000))
     wanted = candidate(index("customer"), BY_CUSTOMER)
-    trial = tried(scratch, [BY_CUSTOMER], chosen=(wanted,))[wanted.id]
+    notes: list[str] = []
+    trial = tried(scratch, [BY_CUSTOMER], chosen=(wanted,), notes=notes)[wanted.id]
+    assert notes == [f"{BY_CUSTOMER.text}: not verifiable here, its explain counts wrongly"]
     assert not any(shape.before.trusted or shape.used for shape in trial.shapes)
     assert not is_worth(trial, RULES)
+
+
+def test_a_query_that_the_server_refuses_to_explain_is_said(scratch: Scratch) -> None:
+    """A hint of an index that is not there. Source: MongoDB manual, cursor.hint()."""
+    hinted = reading("find", {"customer": 1}, options={"hint": "gone"})
+    notes: list[str] = []
+    wanted = candidate(index("status", "total"), BY_STATUS_AND_TOTAL)
+    found = tried(scratch, [hinted, BY_STATUS_AND_TOTAL], chosen=(wanted,), notes=notes)
+    assert notes == [f"{hinted.text}: not verifiable here, explain is refused"]
+    assert [shape.shape for shape in found[wanted.id].shapes] == [BY_STATUS_AND_TOTAL.id]
+    assert is_worth(found[wanted.id], RULES)
 
 
 def test_what_needs_its_own_kind_of_index_is_not_tried_and_said(scratch: Scratch) -> None:

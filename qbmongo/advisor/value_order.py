@@ -1,0 +1,47 @@
+"""Values in the order in which an index holds them, as far as Python can tell."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from bisect import bisect_left
+from collections.abc import Sequence
+from decimal import InvalidOperation
+from typing import Any
+
+from bson import Decimal128
+
+from ..core.shape_filters import type_class
+from .field_values import values_at
+
+__all__ = ["next_to", "rank_of", "rankable", "sorted_values"]
+
+
+def sorted_values(documents: Sequence[Any], path: str, kind: str) -> list[Any]:
+    """Values of a type class, ascending; none where they cannot be ordered here."""
+    values = [v for d in documents for v in values_at(d, path) if type_class(v) == kind]
+    try:
+        values.sort(key=rankable)
+    except (TypeError, InvalidOperation):
+        return []
+    return values
+
+
+def rankable(value: Any) -> Any:
+    """What a value is compared by."""
+    return value.to_decimal() if isinstance(value, Decimal128) else value
+
+
+def rank_of(ranks: Sequence[Any], value: Any) -> int:
+    """The place of a value among others that are ascending; the last one if it is beyond them."""
+    return min(bisect_left(ranks, rankable(value)), len(ranks) - 1)
+
+
+def next_to(value: Any, step: int) -> Any:
+    """A value beyond the last one that occurs; the value itself where there is no telling."""
+    if type_class(value) == "number" and not isinstance(value, Decimal128):
+        return value + step
+    if isinstance(value, datetime.datetime):
+        with contextlib.suppress(OverflowError):
+            return value + datetime.timedelta(seconds=step)
+    return value
