@@ -19,6 +19,9 @@ __all__ = ["Described", "find_problems"]
 Described = Callable[[WorkloadShape], ServedShape]
 
 _SERVING = frozenset({"point", "null", "in", "range", "prefix", "geo"})
+# What names a shard by the first field of a shard key; of a hashed one only equality does.
+_TARGETING = frozenset({"point", "null", "in"})
+_TARGETING_RANGED = _TARGETING | {"range", "prefix"}
 _SEVERITY_ORDER = {"high": 0, "medium": 1, "low": 2}
 
 
@@ -79,6 +82,10 @@ _REMEDIES = {
         "look at the network, at document size and batches, at locks and at what else the server "
         "does at that time"
     ),
+    "broadcast": (
+        "name a value of the shard key's first field in the filter as well, and keep it wherever "
+        "the _id alone is kept"
+    ),
     "geo_index": (
         'create one: "2dsphere" for GeoJSON, "2d" for flat coordinates (which of the two cannot '
         "be seen from the query alone)"
@@ -100,6 +107,7 @@ def _problems(
     yield from _large_documents(shape, rules)
     yield from _slow_but_indexed(shape, plan, rules)
     yield from _geo(shape, collections)
+    yield from _broadcast(shape, collections)
 
 
 def _unbounded(shape: WorkloadShape, rules: Rules) -> Iterator[_Problem]:
@@ -255,6 +263,37 @@ def _geo(shape: WorkloadShape, collections: Mapping[str, CollectionInfo]) -> Ite
                     "geo_index",
                     f"asks for places in {path}, which has no geospatial index",
                 )
+
+
+def _broadcast(
+    shape: WorkloadShape, collections: Mapping[str, CollectionInfo]
+) -> Iterator[_Problem]:
+    """Source: MongoDB manual, mongos, "Targeted Operations vs. Broadcast Operations"."""
+    for access in accesses_of(shape):
+        info = collections.get(access.namespace)
+        if info is None or not info.shard_key:
+            continue
+        first, direction = info.shard_key[0]
+        kinds = _TARGETING if direction == "hashed" else _TARGETING_RANGED
+        if not _names(access.where, first, kinds):
+            asked = {bound.path for bound in access.where.bounds}
+            only_id = ": an _id alone names no shard" if asked == {"_id"} else ""
+            yield (
+                "broadcast",
+                (
+                    f"asks every shard, because it names no value of {first}, the first field of the "
+                    f"shard key{only_id}"
+                ),
+            )
+
+
+def _names(where: Conjunction, path: str, kinds: frozenset[str]) -> bool:
+    """Whether every document that matches has one of some known values at a path."""
+    if any(bound.path == path and bound.kind in kinds for bound in where.bounds):
+        return True
+    return any(
+        all(_names(branch, path, kinds) for branch in branches) for branches in where.alternatives
+    )
 
 
 def _places(access: Access) -> list[str]:

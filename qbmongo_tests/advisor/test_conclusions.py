@@ -297,6 +297,29 @@ def found(filter: dict[str, Any], **more: Any) -> WorkloadShape:
     return shape(ReadOp("find", NAMESPACE, filter), **more)
 
 
+@pytest.mark.parametrize(
+    ("filter", "ranged", "hashed"),
+    [
+        ({"_id": 5}, True, True),
+        ({"user": 1, "_id": 5}, False, False),
+        ({"user": {"$in": [1, 2]}}, False, False),
+        ({"user": {"$gt": 1}}, False, True),
+        ({"at": 3}, True, True),
+        ({"$or": [{"user": 1}, {"user": 2, "at": 1}]}, False, False),
+        ({"$or": [{"user": 1}, {"at": 1}]}, True, True),
+    ],
+)
+def test_queries_that_every_shard_is_asked(
+    filter: dict[str, Any], ranged: bool, hashed: bool
+) -> None:
+    asked = found(filter)
+    for direction, expected in ((1, ranged), ("hashed", hashed)):
+        info = replace(INFO, shard_key=(("user", direction), ("at", 1)))
+        report = concluded(Proposal(), (), [asked], info)
+        assert ["broadcast"] * expected == [f.kind for f in report.findings]
+    assert kinds(asked) == []
+
+
 def test_findings_that_rest_on_counts() -> None:
     assert kinds(found({"a": 1}, documents=9_999)) == []
     assert kinds(found({"a": 1}, documents=10_000)) == ["unbounded"]
