@@ -281,8 +281,8 @@ def _broadcast(
             yield (
                 "broadcast",
                 (
-                    f"asks every shard, because it names no value of {first}, the first field of the "
-                    f"shard key{only_id}"
+                    f"asks every shard, because it names no value of {first}, the first field of"
+                    f" the shard key{only_id}"
                 ),
             )
 
