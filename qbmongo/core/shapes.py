@@ -27,6 +27,7 @@ from typing import Any
 
 from ..records import ReadOp, WriteOp
 from .shape_filters import (
+    CLASSES,
     DOCUMENT,
     INVALID,
     MAX_BRANCHES,
@@ -160,8 +161,15 @@ def write_shape(op: WriteOp) -> ShapeKey:
             rest.append(("requests", _requests_key(op.document, room)))
         elif op.document is not None and "update" in kind:
             rest.append(("update", _update_key(op.document)))
-        filter = None if op.filter is None else filter_key(op.filter, room)
-        return (op.namespace, kind, filter, tuple(rest) or None)
+        filter = op.filter
+        if type(filter) is dict and len(filter) == 1:
+            # By far the most writes: one field, one plain value.
+            [(path, value)] = filter.items()
+            known = CLASSES.get(type(value))
+            if known is not None and type(path) is str and path[:1] != "$":
+                return (op.namespace, kind, (name_of(path), known), tuple(rest) or None)
+        key = None if filter is None else filter_key(filter, room)
+        return (op.namespace, kind, key, tuple(rest) or None)
     except Exception:
         return (str(op.namespace), str(op.kind), (INVALID, "other"), None)
 
