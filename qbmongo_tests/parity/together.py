@@ -34,10 +34,15 @@ def _by_id(choices: Choices) -> Any:
     return {"_id": choices.one(v.IDS[:12])}
 
 
+def _by_id_and_more(choices: Choices) -> Any:
+    """One document at most: which of several comes first depends on who was inserted first."""
+    return {**choices.one((v.simple_filter, v.filter_))(choices), **_by_id(choices)}
+
+
 _METHODS = (
     Method("update_one", (_by_id, v.update), _UPSERT),
     Method("update_one", (_by_id, v.update), {**_UPSERT, "array_filters": v.array_filters}),
-    Method("update_one", (v.filter_, v.update), _UPSERT),
+    Method("update_one", (_by_id_and_more, v.update), _UPSERT),
     Method("replace_one", (_by_id, v.replacement), _UPSERT),
     Method("delete_one", (_by_id,)),
     Method("insert_one", (v.document,)),
