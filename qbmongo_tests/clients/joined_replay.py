@@ -57,14 +57,14 @@ def prepare(database: Any) -> None:
 
 
 def make_round(
-    rng: random.Random, first: int, count: int, ids: int, *, apart: bool = False
+    rng: random.Random, first: int, count: int, ids: int, only: Any = None
 ) -> list[Operation]:
     """So many random writes, numbered from `first`; see any_operation."""
 
     def below(n: int) -> int:
         return int(rng.random() * n)
 
-    return [any_operation(below, first + at, ids=ids, apart=apart) for at in range(count)]
+    return [any_operation(below, first + at, ids=ids, only=only) for at in range(count)]
 
 
 def is_change(outcome: Any) -> bool:
