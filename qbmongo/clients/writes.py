@@ -69,8 +69,8 @@ class Write:
 
     def done(self, result: Any) -> None:
         """The driver returned."""
-        if self._ticket is None:
-            return
+        if self._ticket is None or self._ticket.stats is None:
+            return  # nobody keeps statistics
         try:
             now_s = monotonic()
             if self._pace is not None:
