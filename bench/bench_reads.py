@@ -79,12 +79,8 @@ def cold_reads(kind: str, uri: str, database: str, callers: int, effort: Effort)
             arms, replace(effort, rounds=rounds), loop=bench.loop, cpu_clock=bench.cpu_clock
         )
         stats = client_of(things[OURS]).qb.stats().batch
-    joined = (
-        f"{stats.joined:,} of {stats.joined + stats.direct:,} joined, in {stats.batches:,} finds"
-    )
-    return _shown(
-        f"{callers:,} callers of find_one, cold ({kind})", callers, measured, latencies, joined
-    )
+    title = f"{callers:,} callers of find_one, cold ({kind})"
+    return _shown(title, callers, measured, latencies, stats)
 
 
 def steady_readers(kind: str, uri: str, database: str, effort: Effort) -> Table:
@@ -126,11 +122,8 @@ def steady_readers(kind: str, uri: str, database: str, effort: Effort) -> Table:
             latencies[each.name].ms = array("d")
         measured = measure(arms, effort, loop=bench.loop, cpu_clock=bench.cpu_clock)
         stats = client_of(things[OURS]).qb.stats().batch
-    joined = (
-        f"{stats.joined:,} of {stats.joined + stats.direct:,} joined, in {stats.batches:,} finds"
-    )
     title = f"{readers} readers, one find_one after another ({kind})"
-    return _shown(title, readers * reads, measured, latencies, joined)
+    return _shown(title, readers * reads, measured, latencies, stats)
 
 
 def _shown(

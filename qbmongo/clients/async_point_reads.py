@@ -198,7 +198,7 @@ def _start(collection: Any, find: JoinedFind | None) -> None:
 
 async def _send(collection: Any, find: JoinedFind) -> None:
     points = find.points
-    CURRENT.set(find)  # type: ignore[arg-type]
+    CURRENT.set(find.answerer)  # type: ignore[arg-type]
     try:
         cursor = raw_find(_Driver, collection, find, collection.read_concern.level)
         async for data in cursor:

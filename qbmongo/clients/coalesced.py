@@ -23,7 +23,7 @@ from .joined_calls import GROUPS, encoded, joinable
 from .listener import TRANSACTIONS, Wire
 from .writes import Write
 
-__all__ = ["CLOSING_S", "Go", "JoinedCall", "Sender", "WriteLanes"]
+__all__ = ["CLOSING_S", "Go", "Sender", "WriteLanes"]
 
 monotonic = time.monotonic
 
@@ -46,18 +46,6 @@ class WriteLanes:
         self.insert: Lane | None = None
         self.update: Lane | None = None
         self.reasons: dict[str, str | None] = {"insert": None, "update": None}
-
-
-class JoinedCall:
-    """Whose a gathered write is. collection, client: the driver's own objects."""
-
-    __slots__ = ("client", "collection", "scope", "write")
-
-    def __init__(self, scope: Scope, collection: Any, client: Any, write: Write) -> None:
-        self.scope = scope
-        self.collection = collection
-        self.client = client
-        self.write = write
 
 
 class Go:
@@ -227,15 +215,15 @@ class Sender:
         return None if sending is None else Go(self, lane, sending)
 
     def gather(
-        self, lane: Lane, write: JoinedWrite, call: JoinedCall, waiter: Any
+        self, lane: Lane, joined: JoinedWrite, write: Write, waiter: Any
     ) -> Slot | Go | None:
         """Puts a write among those that gather.
 
         Go: a place became free meanwhile. None: it goes straight through after all.
         """
         try:
-            codec = call.collection.codec_options
-            size = encoded(write, codec, shown=call.scope.cache is not None)
+            codec = write.collection.codec_options
+            size = encoded(joined, codec, shown=write.scope.cache is not None)
             reason = None
             if size is None:
                 reason = "unencodable"
@@ -247,8 +235,8 @@ class Sender:
                 self.coalescer.refused[reason] += 1
                 return None
             assert size is not None
-            write.call = call
-            write.stats = call.write.stats
+            joined.call = write
+            joined.stats = write.stats
             engine = self.engine
             with engine.lock:
                 now_s = monotonic()
@@ -256,7 +244,7 @@ class Sender:
                 sending = None if engine.mutable_ok else lane.enter(now_s)
                 if sending is not None:
                     return Go(self, lane, sending)
-                slot = lane.gather(write, size, waiter, now_s)
+                slot = lane.gather(joined, size, waiter, now_s)
         except Exception as error:
             self.engine.fault("coalesce", error)
             return None

@@ -13,11 +13,10 @@ import pymongo.asynchronous.collection
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from ..core.engine import Scope
 from ..core.lanes import Lane
 from ..records import Batch, JoinedWrite, Slot
 from .batches import SEND_ALONE, Raised, documents, models, plain_arguments, plain_result
-from .coalesced import Go, JoinedCall, Sender
+from .coalesced import Go, Sender
 from .listener import WIRE, Wire
 from .writes import Write
 
@@ -26,23 +25,14 @@ __all__ = ["arm", "bring", "flush", "read_indexes", "send", "write_joined"]
 _Driver = pymongo.asynchronous.collection.AsyncCollection
 
 
-class TaskSlot:
-    """A task that waits for its part of a batch."""
+class TaskSlot(asyncio.Future[Any]):
+    """What a task waits for: its part of a batch. is_gone: nobody waits any more."""
 
-    __slots__ = ("future",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[Any] = loop.create_future()
-
-    @property
-    def is_gone(self) -> bool:
-        """Nobody waits any more."""
-        return self.future.done()
+    is_gone = property(asyncio.Future.done)
 
 
 async def write_joined(
     sender: Sender,
-    scope: Scope,
     collection: Any,
     driver_method: Any,
     admitted: tuple[Lane, JoinedWrite],
@@ -54,13 +44,18 @@ async def write_joined(
     go: Any = sender.enter(lane, write)
     if go is None:
         loop = asyncio.get_running_loop()
-        waiter = TaskSlot(loop)
-        call = JoinedCall(scope, collection, collection.database.client, write)
-        slot: Any = sender.gather(lane, joined, call, waiter)
+        waiter = TaskSlot(loop=loop)
+        write.collection, write.client = collection, collection.database.client
+        slot: Any = sender.gather(lane, joined, write, waiter)
         if type(slot) is Slot:
             if lane.timer is None:
                 arm(sender, lane, loop)
-            answer = await _answer(sender, lane, slot, waiter, write)
+            try:
+                answer = await waiter
+            except BaseException:
+                _given_up(sender, lane, slot, waiter)
+                write.failed()
+                raise
             if type(answer) is Raised:
                 write.joined(None)
                 raise answer.error
@@ -87,17 +82,12 @@ async def write_joined(
     return plain_result(gathered, result)
 
 
-async def _answer(sender: Sender, lane: Lane, slot: Slot, waiter: TaskSlot, write: Write) -> Any:
-    try:
-        return await waiter.future
-    except BaseException:
-        sender.leave(lane, slot)
-        future = waiter.future
-        # It may have been given a place in the same turn as it was cancelled.
-        if future.done() and not future.cancelled() and type(future.result()) is Go:
-            future.result().landed()
-        write.failed()
-        raise
+def _given_up(sender: Sender, lane: Lane, slot: Slot, waiter: TaskSlot) -> None:
+    """The task was cancelled."""
+    sender.leave(lane, slot)
+    # It may have been given a place in the same turn.
+    if waiter.done() and not waiter.cancelled() and type(waiter.result()) is Go:
+        waiter.result().landed()
 
 
 def arm(sender: Sender, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
@@ -135,7 +125,7 @@ def send(sender: Sender, lane: Lane, batch: Batch) -> None:
 def _give_up(batch: Batch) -> None:
     for slot in batch.slots:
         with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
-            slot.waiter.future.cancel()
+            slot.waiter.cancel()
 
 
 def _spawn(sender: Sender, work: Coroutine[Any, Any, None]) -> None:
@@ -145,7 +135,7 @@ def _spawn(sender: Sender, work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _carry(sender: Sender, lane: Lane, batch: Batch) -> None:
-    call: JoinedCall = batch.slots[0].item.call
+    call: Write = batch.slots[0].item.call
     collection = call.collection
     wire = Wire()
     WIRE.set(wire)
@@ -175,7 +165,7 @@ async def _carry(sender: Sender, lane: Lane, batch: Batch) -> None:
 def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
     """Gives tasks their answers."""
     for slot, answer in answers:
-        future = slot.waiter.future
+        future = slot.waiter
         try:
             if not future.done():
                 future.set_result(answer)

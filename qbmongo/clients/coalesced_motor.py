@@ -14,11 +14,10 @@ from typing import Any
 
 import motor.frameworks.asyncio as executor
 
-from ..core.engine import Scope
 from ..core.lanes import Lane
 from ..records import Batch, JoinedWrite, Slot
 from .batches import SEND_ALONE, Raised, plain_arguments, plain_result
-from .coalesced import Go, JoinedCall, Sender
+from .coalesced import Go, Sender
 from .coalesced_async import arm
 from .coalesced_sync import carry, list_indexes
 from .writes import Write
@@ -46,7 +45,6 @@ class FutureSlot:
 
 def write_joined(
     sender: Sender,
-    scope: Scope,
     collection: Any,
     loop: Any,
     sync_method: Callable[..., Any],
@@ -58,8 +56,8 @@ def write_joined(
     go: Any = sender.enter(lane, write)
     if go is None:
         waiter = FutureSlot(loop, sync_method)
-        call = JoinedCall(scope, collection, collection.database.client, write)
-        slot: Any = sender.gather(lane, joined, call, waiter)
+        write.collection, write.client = collection, collection.database.client
+        slot: Any = sender.gather(lane, joined, write, waiter)
         if type(slot) is Slot:
             if lane.timer is None:
                 with contextlib.suppress(RuntimeError):  # a closed loop
@@ -126,7 +124,7 @@ def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
             go = answer if type(answer) is Go else None
             _run(functools.partial(_alone, slot, go), waiter.context)
             continue
-        slot.item.call.write.joined(None if type(answer) is Raised else answer)
+        slot.item.call.joined(None if type(answer) is Raised else answer)
         ready.setdefault(waiter.loop, []).append((waiter.future, answer))
     for loop, pairs in ready.items():
         with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
@@ -136,16 +134,16 @@ def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
 def _alone(slot: Slot, go: Go | None) -> None:
     """A gathered write's plain call, in an executor thread."""
     waiter = slot.waiter
-    call: JoinedCall = slot.item.call
+    call: Write = slot.item.call
     if waiter.is_gone:
         if go is not None:
             go.landed()
         return
     answer: Any
     try:
-        call.write.args, call.write.kwargs = plain_arguments(slot.item)
-        result = _plain(waiter.method, call.collection, call.write, go)
-        call.write.joined(result)
+        call.args, call.kwargs = plain_arguments(slot.item)
+        result = _plain(waiter.method, call.collection, call, go)
+        call.joined(result)
         answer = plain_result(slot.item, result)
     except BaseException as error:
         answer = Raised(error)

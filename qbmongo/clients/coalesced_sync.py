@@ -14,11 +14,10 @@ import pymongo.collection
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from ..core.engine import Scope
 from ..core.lanes import Lane
 from ..records import Batch, JoinedWrite, Slot
 from .batches import SEND_ALONE, Raised, documents, models, plain_arguments, plain_result
-from .coalesced import Go, JoinedCall, Sender
+from .coalesced import Go, Sender
 from .listener import WIRE, Wire
 from .writes import Write
 
@@ -61,7 +60,6 @@ class ThreadSlot:
 
 def write_joined(
     sender: Sender,
-    scope: Scope,
     collection: Any,
     driver_method: Any,
     admitted: tuple[Lane, JoinedWrite],
@@ -73,8 +71,8 @@ def write_joined(
     go: Any = sender.enter(lane, write)
     if go is None:
         waiter = ThreadSlot()
-        call = JoinedCall(scope, collection, collection.database.client, write)
-        slot: Any = sender.gather(lane, joined, call, waiter)
+        write.collection, write.client = collection, collection.database.client
+        slot: Any = sender.gather(lane, joined, write, waiter)
         if type(slot) is Slot:
             answer = _answer(sender, lane, slot, waiter, write)
             if type(answer) is Raised:
@@ -134,7 +132,7 @@ def send(sender: Sender, lane: Lane, batch: Batch) -> None:
 
 def carry(sender: Sender, lane: Lane, batch: Batch) -> None:
     """Sends a batch and gives everyone in it what it brought; blocks."""
-    call: JoinedCall = batch.slots[0].item.call
+    call: Write = batch.slots[0].item.call
     collection = call.collection
     wire = Wire()
     token = WIRE.set(wire)

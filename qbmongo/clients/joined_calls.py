@@ -39,6 +39,8 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
     "replace_one": ("filter", "replacement", "upsert"),
     "delete_one": ("filter",),
 }
+# How many of these a call without options has.
+_PLAIN = {"insert_one": 1, "update_one": 2, "replace_one": 2, "delete_one": 1}
 _DOCUMENT = {"insert_one": "document", "update_one": "update", "replace_one": "replacement"}
 # Options that send a call straight to the driver unless they are None.
 _OPTIONS: dict[str, frozenset[str]] = {
@@ -65,6 +67,19 @@ def joinable(
 
     indexed: fields beside `_id` that are the first one of an index.
     """
+    if kwargs or len(args) != _PLAIN[kind]:
+        return _with_options(kind, args, kwargs, indexed)
+    if kind == "insert_one":
+        return _fit(kind, None, args[0], indexed)
+    return _fit(kind, args[0], None if kind == "delete_one" else args[1], indexed)
+
+
+def _with_options(
+    kind: WriteKind,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    indexed: Collection[str],
+) -> JoinedWrite | str:
     names = _POSITIONAL[kind]
     if len(args) > len(names):
         return "option"
@@ -81,22 +96,28 @@ def joinable(
             return "arguments"
         elif value is not None:
             return name
-    filter = document = None
-    if kind != "insert_one":
-        filter = given.get("filter")
-        reason = _unfit_filter(filter, indexed)
-        if reason is not None:
-            return reason
-    if kind != "delete_one":
-        document = given.get(_DOCUMENT[kind])
-        if not _is_fit_document(kind, document):
-            return "document"
     upsert = given.get("upsert", False)
     if upsert is not True and upsert is not False:
         return "arguments"
     if array_filters is not None and not _is_documents(array_filters):
         return "arguments"
-    return JoinedWrite(kind, filter, document, upsert, array_filters)
+    write = _fit(kind, given.get("filter"), given.get(_DOCUMENT.get(kind, "")), indexed)
+    if type(write) is JoinedWrite:
+        write.upsert = upsert
+        write.array_filters = array_filters
+    return write
+
+
+def _fit(
+    kind: WriteKind, filter: Any, document: Any, indexed: Collection[str]
+) -> JoinedWrite | str:
+    if kind != "insert_one":
+        reason = _unfit_filter(filter, indexed)
+        if reason is not None:
+            return reason
+    if kind != "delete_one" and not _is_fit_document(kind, document):
+        return "document"
+    return JoinedWrite(kind, filter, document, False)
 
 
 def _unfit_filter(filter: Any, indexed: Collection[str]) -> str | None:

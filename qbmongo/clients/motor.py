@@ -82,7 +82,7 @@ def _observed_write(kind: WriteKind) -> Any:
             if joined is not None:
                 write = Write(scope, kind, args, kwargs)
                 return write_joined(
-                    sender, scope, delegate, self.get_io_loop(), sync_method, joined, write
+                    sender, delegate, self.get_io_loop(), sync_method, joined, write
                 )
         write = Write(scope, kind, args, kwargs, delegate.codec_options)
         args = tuple(unwrap_args_session(write.args))

@@ -61,7 +61,7 @@ def _observed_write(kind: WriteKind) -> Any:
             joined = sender.admitted(scope, self, client, kind, args, kwargs, bound_async_session())
             if joined is not None:
                 write = Write(scope, kind, args, kwargs)
-                return await write_joined(sender, scope, self, driver_method, joined, write)
+                return await write_joined(sender, self, driver_method, joined, write)
         write = Write(scope, kind, args, kwargs)
         try:
             result = await driver_method(self, *args, **kwargs)

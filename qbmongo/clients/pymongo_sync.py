@@ -54,7 +54,7 @@ def _observed_write(kind: WriteKind) -> Any:
             joined = sender.admitted(scope, self, client, kind, args, kwargs, bound_sync_session())
             if joined is not None:
                 write = Write(scope, kind, args, kwargs)
-                return write_joined(sender, scope, self, driver_method, joined, write)
+                return write_joined(sender, self, driver_method, joined, write)
         write = Write(scope, kind, args, kwargs, self.codec_options)
         try:
             result = driver_method(self, *write.args, **write.kwargs)

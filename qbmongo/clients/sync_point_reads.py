@@ -224,7 +224,7 @@ def send_joined(collection: Any, find: JoinedFind) -> None:
 
 def fetch(collection: Any, find: JoinedFind, tell: Any) -> None:
     """Sends a joined find and hands over what each read is given, as it arrives."""
-    token = CURRENT.set(find)  # type: ignore[arg-type]
+    token = CURRENT.set(find.answerer)  # type: ignore[arg-type]
     try:
         cursor = raw_find(_Driver, collection, find, collection.read_concern.level)
         for data in cursor:

@@ -18,11 +18,12 @@ monotonic = time.monotonic
 class Write:
     """Told to the engine before and after; nothing here fails the caller's call.
 
-    args, kwargs: what the driver's method is to be called with. codec: the collection's codec
+    args, kwargs: what the driver's method is to be called with. collection, client: of a write that
+    gathers with others, the driver's own objects. codec: the collection's codec
     options where the driver call runs beside other threads, so that private copies must be sent.
     """
 
-    __slots__ = ("_kind", "_pace", "_scope", "_ticket", "args", "kwargs")
+    __slots__ = ("_kind", "_pace", "_ticket", "args", "client", "collection", "kwargs", "scope")
 
     def __init__(
         self,
@@ -35,9 +36,11 @@ class Write:
         self.args = args
         self.kwargs = kwargs
         self._kind = kind
-        self._scope = scope
+        self.scope = scope
         self._ticket: Ticket | None = None
         self._pace: tuple[Any, float] | None = None
+        self.collection: Any = None
+        self.client: Any = None
         try:
             op = write_op(kind, scope.namespace, args, kwargs)
             self._ticket = scope.begin_write(op, monotonic())
@@ -53,12 +56,12 @@ class Write:
 
     def freeze(self, codec: Any) -> None:
         """Puts private copies in the place of the arguments, where the cache needs them."""
-        freeze = FREEZERS.get(self._kind) if self._scope.cache is not None else None
+        freeze = FREEZERS.get(self._kind) if self.scope.cache is not None else None
         if freeze is not None:
             try:
                 self.args, self.kwargs = freeze(codec, self.args, self.kwargs)
             except Exception as error:
-                self._scope.engine.fault("begin_write", error)
+                self.scope.engine.fault("begin_write", error)
 
     def watch(self, pace: Any, patience_s: float) -> None:
         """How long this call takes says something of its shape's pace."""
@@ -66,18 +69,18 @@ class Write:
 
     def done(self, result: Any) -> None:
         """The driver returned."""
-        if self._ticket is None:
-            return
+        if self._ticket is None or self._ticket.stats is None:
+            return  # nobody keeps statistics
         try:
             now_s = monotonic()
             if self._pace is not None:
-                coalescer = self._scope.engine.coalescer
+                coalescer = self.scope.engine.coalescer
                 if coalescer is not None:
                     pace, patience_s = self._pace
                     coalescer.looked_at(pace, now_s - self._ticket.started_s, patience_s, now_s)
-            self._scope.settle_write(self._ticket, now_s, changed(result))
+            self.scope.settle_write(self._ticket, now_s, changed(result))
         except Exception as error:
-            self._scope.engine.fault("settle_write", error)
+            self.scope.engine.fault("settle_write", error)
 
     def joined(self, result: Any) -> None:
         """The write travelled with others; result: what it is given, None for an error."""
@@ -85,15 +88,15 @@ class Write:
             return
         try:
             documents = 0 if result is None else changed(result)
-            self._scope.joined_write(self._ticket, monotonic(), documents, failed=result is None)
+            self.scope.joined_write(self._ticket, monotonic(), documents, failed=result is None)
         except Exception as error:
-            self._scope.engine.fault("settle_write", error)
+            self.scope.engine.fault("settle_write", error)
 
     def failed(self) -> None:
         """The driver raised."""
         if self._ticket is None:
             return
         try:
-            self._scope.fail_write(self._ticket, monotonic())
+            self.scope.fail_write(self._ticket, monotonic())
         except Exception as error:
-            self._scope.engine.fault("fail_write", error)
+            self.scope.engine.fault("fail_write", error)

@@ -265,16 +265,24 @@ def settle(batch: Batch, reply: BatchReply) -> list[Verdict]:
 
 def _of_error(error: Mapping[str, Any]) -> Verdict:
     code = error.get("code")
-    if code in SAME_FORM:
+    if code in SAME_FORM and not _is_short(error):
         return Verdict("failed", _single_error(error))
     if code in STATES:
         return _UNKNOWN
-    if code in NOT_APPLIED or (
-        isinstance(code, int) and code >= _FIRST_LOCATION and code != _INTERRUPTED
+    if (
+        code in NOT_APPLIED
+        or code in SAME_FORM
+        or (isinstance(code, int) and code >= _FIRST_LOCATION and code != _INTERRUPTED)
     ):
         return _ALONE
     # As the single call would tell it, whether it was applied or not.
     return Verdict("failed", _single_error(error))
+
+
+def _is_short(error: Mapping[str, Any]) -> bool:
+    """Whether a duplicate key's error tells less than alone: of an index with a collation it names
+    the collation and says which values are its keys, which not every bulkWrite does."""
+    return "collation" not in error and " collation: {" in error.get("errmsg", "")
 
 
 def _is_unexecuted(reply: BatchReply) -> bool:

@@ -198,6 +198,7 @@ class PointReads:
         with self._engine.lock:
             if not read.gathering.lane.cancel(read.slot):
                 return []
+            read.slot.item = None
         return self.refused(read, now_s)
 
     def refused(self, read: PointRead, now_s: float) -> Waiters:
@@ -217,14 +218,24 @@ class PointReads:
         counts.pending = counts.in_flight = counts.held_bytes = 0
 
 
+class Answerer:
+    """The server that answered last. Contexts are kept by timers of the driver's for long after a
+    call: what is put into them must hold nothing else."""
+
+    __slots__ = ("address",)
+
+    def __init__(self) -> None:
+        self.address: Any = None
+
+
 class JoinedFind:
-    """One batch on the wire. address: the server that answered, told by the command listener.
+    """One batch on the wire. answerer: told by the command listener.
 
     Every read is given exactly one outcome: a document's bytes (empty: there is no document), an
     exception of its own to raise, or ALONE: make your own call, under the same ticket.
     """
 
-    __slots__ = ("_batch", "_open", "address", "gathering", "place", "points", "reads", "seen")
+    __slots__ = ("_batch", "_open", "answerer", "gathering", "place", "points", "reads", "seen")
 
     def __init__(self, points: PointReads, gathering: Gathering, batch: Batch) -> None:
         """Made under the client's lock, when the batch is about to be sent."""
@@ -232,9 +243,13 @@ class JoinedFind:
         self.gathering = gathering
         self.place = batch.sending
         self.reads: list[PointRead] = [slot.item for slot in batch.slots]
+        # No cycles: garbage collection would have to find everything that a batch has held.
+        for slot in batch.slots:
+            slot.item = None
+        batch.slots = []
         self._open = set(self.reads)
         self._batch: PointBatch | None = None
-        self.address: Any = None
+        self.answerer = Answerer()
         self.seen = 0
         try:
             self._prepare()
@@ -331,7 +346,7 @@ class JoinedFind:
     ) -> tuple[Outcomes, Waiters]:
         outcomes: Outcomes = []
         waiters: Waiters = []
-        is_open, address = self._open, self.address
+        is_open, address = self._open, self.answerer.address
         by_id = self.reads[0].key.path == "_id"
         for read, document in settled:
             if read not in is_open:

@@ -21,11 +21,13 @@ read is a shape of its own (the path "$invalid"). Nothing here raises.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 from ..records import ReadOp, WriteOp
 from .shape_filters import (
+    CLASSES,
     DOCUMENT,
     INVALID,
     MAX_BRANCHES,
@@ -55,6 +57,10 @@ _COLLATION_FIELDS = (
     "normalization",
     "backwards",
 )
+
+
+# Operators of an update, and fields of each, by which its key is looked up.
+_MAX_KNOWN = 8
 
 
 def read_shape(op: ReadOp) -> ShapeKey:
@@ -155,8 +161,15 @@ def write_shape(op: WriteOp) -> ShapeKey:
             rest.append(("requests", _requests_key(op.document, room)))
         elif op.document is not None and "update" in kind:
             rest.append(("update", _update_key(op.document)))
-        filter = None if op.filter is None else filter_key(op.filter, room)
-        return (op.namespace, kind, filter, tuple(rest) or None)
+        filter = op.filter
+        if type(filter) is dict and len(filter) == 1:
+            # By far the most writes: one field, one plain value.
+            [(path, value)] = filter.items()
+            known = CLASSES.get(type(value))
+            if known is not None and type(path) is str and path[:1] != "$":
+                return (op.namespace, kind, (name_of(path), known), tuple(rest) or None)
+        key = None if filter is None else filter_key(filter, room)
+        return (op.namespace, kind, key, tuple(rest) or None)
     except Exception:
         return (str(op.namespace), str(op.kind), (INVALID, "other"), None)
 
@@ -194,6 +207,24 @@ def _collation_value(value: Any) -> Any:
 
 def _update_key(document: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Operators of an update with the top-level fields each touches; a pipeline's stages alone."""
+    if type(document) is dict and len(document) <= _MAX_KNOWN:
+        names = []
+        for operator, fields in document.items():
+            if type(fields) is not dict or len(fields) > _MAX_KNOWN:
+                break
+            names.append((operator, *fields))
+        else:
+            return _named_key(tuple(names))
+    return _any_update_key(document)
+
+
+@lru_cache(maxsize=1024)
+def _named_key(names: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The key of an update of these operators, each with its fields; programs have few of them."""
+    return _any_update_key({operator: dict.fromkeys(fields) for operator, *fields in names})
+
+
+def _any_update_key(document: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if isinstance(document, (list, tuple)):
         document = {name: stage[name] for stage in document[:_MAX_FIELDS] for name in stage}
     parts = []

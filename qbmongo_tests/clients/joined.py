@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +10,8 @@ from qbmongo import CoalesceSettings, Settings
 from qbmongo_tests.clients.callers import Callers, just, until
 from qbmongo_tests.clients.sites import Site, Wire, resolved
 from qbmongo_tests.faults import Gate
-from qbmongo_tests.parity.equality import Comparison
 
-__all__ = ["HELD", "ONE_AT_A_TIME", "Held", "Joining", "Same", "coalesced", "outcome_of"]
-
-_DURING = re.compile(r"Plan executor error during \w+ :: caused by :: ")
-
-
-class Same(Comparison):
-    """Equal but for the words "during update" in a server's message (DESIGN, contract 4)."""
-
-    def _normalised(self, text: str, arm: int) -> str:
-        return super()._normalised(_DURING.sub("", text), arm)
-
+__all__ = ["HELD", "ONE_AT_A_TIME", "Held", "Joining", "coalesced", "outcome_of"]
 
 # One batch on the wire: whatever is written meanwhile is in the next one.
 ONE_AT_A_TIME = CoalesceSettings(max_in_flight=1, max_joined_ms=60_000)

@@ -20,10 +20,10 @@ from pymongo import MongoClient
 from pymongo.results import DeleteResult, InsertOneResult, UpdateResult
 
 from qbmongo_tests.clients.callers import awaited
-from qbmongo_tests.clients.joined import Same, outcome_of
+from qbmongo_tests.clients.joined import outcome_of
 from qbmongo_tests.core.joining.operations import Operation, any_operation
 from qbmongo_tests.core.joining.server import FakeServer
-from qbmongo_tests.parity.equality import Mismatch
+from qbmongo_tests.parity.equality import Comparison, Mismatch
 
 __all__ = ["Checked", "Replay", "Round", "make_round", "prepare"]
 
@@ -57,14 +57,14 @@ def prepare(database: Any) -> None:
 
 
 def make_round(
-    rng: random.Random, first: int, count: int, ids: int, *, apart: bool = False
+    rng: random.Random, first: int, count: int, ids: int, only: Any = None
 ) -> list[Operation]:
     """So many random writes, numbered from `first`; see any_operation."""
 
     def below(n: int) -> int:
         return int(rng.random() * n)
 
-    return [any_operation(below, first + at, ids=ids, apart=apart) for at in range(count)]
+    return [any_operation(below, first + at, ids=ids, only=only) for at in range(count)]
 
 
 def is_change(outcome: Any) -> bool:
@@ -91,7 +91,7 @@ class Replay:
         self._ours = self.client[self.names[0]]
         self._plain = self.client[self.names[1]].c
         self._model = FakeServer()
-        self._same = Same((self.names[1], self.names[0]), frozenset())
+        self._same = Comparison((self.names[1], self.names[0]), frozenset())
         self._stream = self._ours.watch()
 
     def close(self) -> None:

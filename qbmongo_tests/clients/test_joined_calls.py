@@ -20,11 +20,12 @@ from pymongo.results import UpdateResult
 
 from qbmongo import CoalesceSettings, Settings
 from qbmongo_tests.clients.callers import Callers
-from qbmongo_tests.clients.joined import ONE_AT_A_TIME, Joining, Same, coalesced, outcome_of
+from qbmongo_tests.clients.joined import ONE_AT_A_TIME, Joining, coalesced, outcome_of
 from qbmongo_tests.clients.sites import CACHED, Site, ready, resolved
 from qbmongo_tests.conftest import OwnServer
 from qbmongo_tests.faults import Answer, DropReply
 from qbmongo_tests.parity.drivers import DRIVERS
+from qbmongo_tests.parity.equality import Comparison
 
 IDS = range(6)
 
@@ -205,7 +206,7 @@ def test_a_write_concern_error_reaches_those_without_an_error_of_their_own(
     assert [type(outcome).__name__ for outcome in alone] == [
         *("WTimeoutError", "DuplicateKeyError", "WTimeoutError")
     ]
-    Same(("nowhere at all", site.database), frozenset()).check(alone, ours)
+    Comparison(("nowhere at all", site.database), frozenset()).check(alone, ours)
     assert ours[0] is not ours[2]
     assert isinstance(ours[0], WriteConcernError)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import re
 import uuid
@@ -24,8 +25,9 @@ from pymongo.read_preferences import SecondaryPreferred
 
 from qbmongo import BatchSettings, ProfileSettings, Settings
 from qbmongo.clients import sync_point_reads
-from qbmongo.core.batching import PointBatch
+from qbmongo.core.batching import PointBatch, PointRead
 from qbmongo.core.point_reads import JoinedFind
+from qbmongo.records import Slot
 from qbmongo_tests.clients.callers import Callers, just, until
 from qbmongo_tests.clients.joined_reads import JoinedReads, batched
 from qbmongo_tests.clients.sites import Site, resolved
@@ -934,6 +936,26 @@ def test_every_caller_is_in_the_profile(site: Site) -> None:
         assert [s.calls for text, s in shapes.items() if "number" in text] == [4]
 
     site.run(work())
+
+
+def test_nothing_of_a_joined_find_is_left_to_the_garbage_collector(
+    site: Site, cached: bool
+) -> None:
+    """A full collection in the middle of a burst would take longer than the burst."""
+    reads = JoinedReads(site, NUMBERED, cached=cached)
+
+    async def work() -> None:
+        assert await reads.together(by_id(reads.collection, *range(15))) == NUMBERED[:15]
+        await until(lambda: reads.stats.in_flight == 0, site)
+
+    gc.collect()
+    gc.disable()
+    try:
+        site.run(work())
+        left = [o for o in gc.get_objects() if type(o) in (PointRead, Slot, JoinedFind)]
+        assert left == []
+    finally:
+        gc.enable()
 
 
 def test_off_is_off(site: Site) -> None:

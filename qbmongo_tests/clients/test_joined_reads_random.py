@@ -84,24 +84,22 @@ def test_random_groups_are_answered_as_one_by_one(site: Site, cached: bool, coll
     reads = JoinedReads(site, _documents(draw), settings=settings, cached=cached)
     collection = reads.collection
 
-    async def work() -> None:
-        for number in range(READS // GROUP):
-            asked = [_asked(draw) for _ in range(GROUP)]
-            expected = [
-                await resolved(reads.plain.find_one(filter, *args)) for filter, args in asked
-            ]
-            if cached and number % 2:
-                reads.client.qb.clear()
-            callers = Callers(site)
-            for filter, args in asked:
-                callers.start(lambda f=filter, a=args: collection.find_one(f, *a))
-            other = {"_id": f"other {number}", "k": f"other {number}"}
-            callers.start(lambda o=other: collection.insert_one(o))
-            callers.start(lambda n=number: collection.delete_one({"_id": f"other {n - 1}"}))
-            results = (await callers.results())[:GROUP]
-            for (filter, args), result, wanted in zip(asked, results, expected, strict=True):
-                assert result == wanted, (filter, args)
-        assert reads.stats.joined > 0
-        assert reads.client.qb.stats().faults == {}
+    async def group(number: int) -> None:
+        asked = [_asked(draw) for _ in range(GROUP)]
+        expected = [await resolved(reads.plain.find_one(filter, *args)) for filter, args in asked]
+        if cached and number % 2:
+            reads.client.qb.clear()
+        callers = Callers(site)
+        for filter, args in asked:
+            callers.start(lambda f=filter, a=args: collection.find_one(f, *a))
+        other = {"_id": f"other {number}", "k": f"other {number}"}
+        callers.start(lambda: collection.insert_one(other))
+        callers.start(lambda: collection.delete_one({"_id": f"other {number - 1}"}))
+        results = (await callers.results())[:GROUP]
+        for (filter, args), result, wanted in zip(asked, results, expected, strict=True):
+            assert result == wanted, (filter, args)
 
-    site.run(work())
+    for number in range(READS // GROUP):
+        site.run(group(number))
+    assert reads.stats.joined > 0
+    assert reads.client.qb.stats().faults == {}

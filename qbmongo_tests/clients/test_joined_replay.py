@@ -28,6 +28,9 @@ SEED = int(os.environ.get("QBMONGO_JOINED_SEED", "0"))
 CALLERS = 250
 THREADS = 32
 IDS = 40
+# One command at a time, so that the server's own answers to writes that race for a unique value
+# (see Replay) are few; in the last round of so many inserts race with updates.
+ROUNDS = ("insert", "update", "update") * 4 + (None,)
 
 
 @pytest.fixture
@@ -48,8 +51,8 @@ def test_concurrent_writes_are_explained_by_single_calls(site: Site, replay: Rep
     number = again = 0
     with nullcontext() if site.is_async else ThreadPoolExecutor(THREADS) as pool:
         while number < WRITES:
-            apart = number // CALLERS % 8 != 7
-            operations = make_round(rng, number, CALLERS, IDS, apart=apart)
+            only = ROUNDS[number // CALLERS % len(ROUNDS)]
+            operations = make_round(rng, number, CALLERS, IDS, only)
             outcomes = site.run(played(site, joining.collection, operations, pool))
             replay.check(Round(operations, outcomes))
             again = joining.stats.alone - again

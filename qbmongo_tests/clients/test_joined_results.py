@@ -15,11 +15,12 @@ from bson import ObjectId
 from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
+from pymongo.errors import DuplicateKeyError
 
-from qbmongo_tests.clients.joined import HELD, Joining, Same, outcome_of
+from qbmongo_tests.clients.joined import HELD, Joining, outcome_of
 from qbmongo_tests.clients.joined_cases import CASES, DOCUMENTS, INDEXES, OID, VALIDATOR, Case
 from qbmongo_tests.clients.sites import Site, Wire
-from qbmongo_tests.parity.equality import Mismatch
+from qbmongo_tests.parity.equality import Comparison, Mismatch
 
 
 class Shout(str):
@@ -111,7 +112,7 @@ def _compared(
         return await joining.together([case.call for case in cases], expected=sum(joined))
 
     given = site.run(work())
-    comparison = Same(names, frozenset())
+    comparison = Comparison(names, frozenset())
     wrong = []
     for case, one, other in zip(cases, expected, given, strict=True):
         try:
@@ -122,7 +123,7 @@ def _compared(
     client.drop_database(names[0])
     try:
         # Equal documents without an id of their own are not told apart.
-        Same(names, frozenset()).check(*both, "documents")
+        Comparison(names, frozenset()).check(*both, "documents")
     except Mismatch as mismatch:
         wrong.append(str(mismatch))
     assert not wrong, "\n".join(wrong)
@@ -158,6 +159,37 @@ def test_what_the_driver_would_decode_otherwise_goes_alone(
     site: Site, plain_client: MongoClient[dict[str, Any]], options: str
 ) -> None:
     _compared(site, plain_client, CASES, joins=False, **APART[options])
+
+
+def test_a_key_under_a_collation_is_told_as_by_the_single_call(
+    site: Site, plain_client: MongoClient[dict[str, Any]]
+) -> None:
+    """A bulkWrite may say less of it than an update does."""
+    names = (f"{site.database}_p", site.database)
+    for name in names:
+        ignoring_case = {"locale": "en", "strength": 2}
+        collection = plain_client[name].create_collection("c", collation=ignoring_case)
+        collection.create_index("u", unique=True)
+        collection.insert_many([{"_id": n, "u": f"value {n}"} for n in range(3)])
+    plain = site.plain()[names[0]].c
+    joining = Joining(site)
+    calls: list[Any] = [
+        lambda c: c.update_one({"_id": 0}, {"$set": {"u": "VALUE 1"}}),
+        lambda c: c.replace_one({"_id": 1}, {"u": "Value 2"}),
+        lambda c: c.update_one({"_id": 7}, {"$set": {"u": "VALUE 0"}}, upsert=True),
+        lambda c: c.insert_one({"_id": 8, "u": "VALUE 1"}),
+        lambda c: c.insert_one({"_id": 9, "u": "VALUE 2"}),
+    ]
+
+    async def work() -> tuple[list[Any], list[Any]]:
+        alone = [await outcome_of(call, plain) for call in calls]
+        return alone, await joining.together(calls)
+
+    alone, given = site.run(work())
+    plain_client.drop_database(names[0])
+    assert {type(outcome) for outcome in alone} == {DuplicateKeyError}
+    Comparison(names, frozenset()).check(alone, given)
+    assert joining.stats.batches == 2
 
 
 @pytest.mark.parametrize("which", ["successes", "failures"])

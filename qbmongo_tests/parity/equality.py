@@ -47,6 +47,8 @@ _NUMBERED = re.compile(
 )
 
 
+# What a batch leaves out of a server's message (DESIGN, contract 4).
+_DURING = re.compile(r"Plan executor error during \w+ :: caused by :: ")
 # Where a class is defined: in its repr, and in a TypeError about a call of its method.
 _CLASS_PATH = re.compile(r"(?<=<class ')[\w.]*\.(?=\w+'>)|\b[\w.]+\.(?=\w+\(\) )")
 _CLASSES = {
@@ -140,6 +142,7 @@ class Comparison:
 
     def _normalised(self, text: str, arm: int) -> str:
         text = text.replace(self._databases[arm], "<database>")
+        text = _DURING.sub("", text)
         for ours, driver in _CLASSES.items():
             text = text.replace(ours, driver)
         return _NUMBERED.sub("<number>", _CLASS_PATH.sub("", text))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from qbmongo.records import WriteKind
 
@@ -69,7 +69,7 @@ def any_operation(
     *,
     ids: int,
     invalid: bool = True,
-    apart: bool = False,
+    only: Literal["insert", "update"] | None = None,
 ) -> Operation:
     """A random write.
 
@@ -78,7 +78,7 @@ def any_operation(
         number: its tag.
         ids: how many `_id`s there are.
         invalid: some cannot be encoded.
-        apart: inserts and updates want different unique values.
+        only: no others than inserts; or none of them.
     """
     identity, upsert = below(ids), below(3) == 0
     tag = {"tag": number}
@@ -89,11 +89,14 @@ def any_operation(
     elif chance == 1:
         extra = {"v": below(14)}
     if invalid and below(40) == 0:
-        kind: WriteKind = ("insert_one", "update_one", "replace_one")[below(3)]  # type: ignore[assignment]
+        kinds: dict[Any, tuple[WriteKind, ...]] = {
+            None: ("insert_one", "update_one", "replace_one"),
+            "insert": ("insert_one",),
+            "update": ("update_one", "replace_one"),
+        }
+        kind = kinds[only][below(len(kinds[only]))]
         return Operation(number, kind, identity, {"_id": identity, **tag}, invalid=True)
-    which = below(16)
-    if apart and which >= 4 and "u" in extra:
-        extra = {"u": extra["u"] + UNIQUES}
+    which = 0 if only == "insert" else 4 + below(12) if only == "update" else below(16)
     if which < 4:
         inserted = {"_id": identity, "n": 1, "s": "text", **extra, **tag}
         return Operation(number, "insert_one", identity, inserted)

@@ -138,7 +138,7 @@ def _execute(
 def _replied(world: World, find: JoinedFind, branch: Branch, request: Request) -> Steps:
     yield from world.on_its_way()
     address = branch.primary.address
-    find.address = address
+    find.answerer.address = address
     reply = world.reply(request.time)
     world.engine.command_succeeded(world.next_key(), "find", reply, address, world.clock.now_s)
     yield from world.on_its_way()
