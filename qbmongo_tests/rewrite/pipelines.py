@@ -72,7 +72,11 @@ class PipelineReads(Reads):
         if self.chance(0.1):
             pipeline.append(self._lookup())
         path = made if self.chance(0.85) else self.random.choice(_TOP_PATHS)
+        if self.chance(0.08):
+            pipeline.append(self._dropper())
         pipeline.append({"$unwind": self._unwinding(path)})
+        if self.chance(0.2):
+            pipeline.append(self._dropper())
         if self.chance(0.15):
             pipeline.append(self._adder())
         if self.chance(0.7):
@@ -165,6 +169,21 @@ class PipelineReads(Reads):
         if self.chance(0.02):
             fields = self.random.choice(({}, {"a": 1, "a.b": 2}, {"$x": 1}, {"a..b": 1}, {"": 1}))
         return {self.random.choice(("$addFields", "$set")): fields}
+
+    def _dropper(self) -> dict[str, Any]:
+        """$project or $unset; one in four may fail, or does."""
+        made: dict[str, Any] = self.random.choice(
+            (
+                {"$project": {"a": 1, "j": 1}}, {"$project": {"j": 0}}, {"$project": {"_id": 0}},
+                {"$project": {"j": True, "b.a": 1}}, {"$project": {"j.k": 1}}, {"$unset": "b"},
+                {"$unset": ["a", "j"]}, {"$project": {"a": 0, "b.a": 0}}, {"$unset": "j.k"},
+                {"$project": {"a": 1, "x": self.expression(1)}}, {"$project": {"j": "$a"}},
+                {"$project": {"a": 1, "b": 0}}, {"$project": {"x": {"$divide": [1, "$a"]}}},
+                {"$unset": []}, {"$project": {"j": 1, "_id": "$a"}},
+                {"$project": {"a": 1, "a.b": 1}},
+            )
+        )  # fmt: skip
+        return made
 
     def expression(self, depth: int) -> Any:
         """An expression; one in eight may fail, or fails, for some documents or for all."""

@@ -205,6 +205,8 @@ class Reads(Generator):
         if draw < 0.9:
             return {**self.filter(0), **self.condition()}
         inner = next(iter(self.condition().values()))
+        if not isinstance(inner, dict) or next(iter(inner), "")[:1] != "$":
+            inner = {"$eq": inner}
         name = "$elemMatch" if self.chance(0.5) else "$not"
         return {self.random.choice(PATHS): {name: inner}}
 
