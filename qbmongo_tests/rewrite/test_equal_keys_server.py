@@ -24,7 +24,7 @@ from qbmongo_tests.rewrite.harness import Different, collections
 from qbmongo_tests.rewrite.reads import Case, Reads
 from qbmongo_tests.rewrite.writings import another_writing
 
-PAIRS = int(os.environ.get("QBMONGO_REWRITE_KEY_PAIRS", "2500"))
+PAIRS = int(os.environ.get("QBMONGO_REWRITE_KEY_PAIRS", "1500"))
 SEED = int(os.environ.get("QBMONGO_REWRITE_SEED", "0"))
 
 
