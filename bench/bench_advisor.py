@@ -3,8 +3,8 @@
     python -m bench.bench_advisor                                      # small
     python -m bench.bench_advisor --collections 50 --documents 200000 --shapes 1000
 
-It needs Linux (/proc). The advisor runs in a process of its own, with two servers beside it: the one
-advised on and the one that things are tried on. CPU time of each is counted apart.
+It needs Linux (/proc). The advisor runs in a process of its own, with two servers beside it: the
+one advised on and the one that things are tried on. CPU time of each is counted apart.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ took = time.perf_counter() - start
 peak_kib = int(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1])
 verified = sum(item.verified for item in report.recommendations)
 print(json.dumps({"took": took, "peak_mib": peak_kib / 1024, "began": began,
-    "recommended": len(report.recommendations), "verified": verified, "rejected": len(report.tried_and_rejected),
+    "recommended": len(report.recommendations), "verified": verified,
+    "rejected": len(report.tried_and_rejected),
     "sampled": report.inputs.sampled_documents, "notes": report.inputs.notes}))
 """
 
