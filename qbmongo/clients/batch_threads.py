@@ -42,7 +42,7 @@ class BatchThreads:
             self._jobs.put(job)
             return
         thread = threading.Thread(
-            target=self._serve, args=(job,), name="qbmongo batches", daemon=True
+            target=self._serve, args=([job],), name="qbmongo batches", daemon=True
         )
         try:
             thread.start()
@@ -56,7 +56,9 @@ class BatchThreads:
         for _ in range(idle):
             self._jobs.put(None)
 
-    def _serve(self, job: _Job | None) -> None:
+    def _serve(self, first: list[_Job]) -> None:
+        # Taken out, as the thread keeps its arguments as long as it lives.
+        job: _Job | None = first.pop()
         while job is not None:
             contextvars.Context().run(job)
             job = None

@@ -290,12 +290,12 @@ class Sender:
             self.coalescer.counts.left += len(batch.slots) - len(slots)
             batch.slots = slots
             if len(slots) == 1:
-                self._bring(self, [(slots[0], Go(self, lane, batch.sending))])
+                self._give(batch, [Go(self, lane, batch.sending)])
                 return
             if slots:
                 if self._is_sent(lane, batch):
                     return
-                self._bring(self, [(slot, SEND_ALONE) for slot in slots])
+                self._give(batch, [SEND_ALONE] * len(slots))
             with self.engine.lock:
                 following = self.coalescer.landed(lane, batch.sending, monotonic())
             if following is None:
@@ -347,8 +347,15 @@ class Sender:
             self.engine.fault("settle_batch", fault)
             self.coalescer.off_reason = "fault"
             given = [untold(error) for _ in batch.slots]
-        self._bring(self, list(zip(batch.slots, given, strict=True)))
+        self._give(batch, given)
         self.landed(lane, batch.sending)
+
+    def _give(self, batch: Batch, given: list[Any]) -> None:
+        """Brings each operation of a batch what its caller is given; the batch is over then."""
+        slots = batch.slots
+        # Slot and batch hold each other, and would stay until the garbage collector comes by.
+        batch.slots = []
+        self._bring(self, list(zip(slots, given, strict=True)))
 
     def _learn(
         self, batch: Batch, reply: BatchReply, verdicts: list[Verdict], patience_s: float

@@ -58,13 +58,19 @@ async def write_joined(
                 raise
             if type(answer) is Raised:
                 write.joined(None)
-                raise answer.error
+                try:
+                    raise answer.error
+                finally:
+                    # The error's traceback holds this frame: nothing here may hold the error.
+                    del answer, slot, waiter
             if answer is not SEND_ALONE and type(answer) is not Go:
                 write.joined(answer)
                 return answer
             write.args, write.kwargs = plain_arguments(slot.item)
             go = answer if type(answer) is Go else None
             gathered = slot.item
+            # As above: the driver's own errors hold their tracebacks for a while.
+            del answer, slot, waiter
         else:
             go = slot
     try:
@@ -159,7 +165,11 @@ async def _carry(sender: Sender, lane: Lane, batch: Batch) -> None:
         _give_up(batch)
         sender.landed(lane, batch.sending)
         raise
-    sender.outcome(lane, batch, result, error, wire)
+    try:
+        sender.outcome(lane, batch, result, error, wire)
+    finally:
+        # An error's traceback holds this frame: nothing here may hold the error, or the batch.
+        del error, result, batch, call
 
 
 def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:

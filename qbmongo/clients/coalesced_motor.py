@@ -151,6 +151,8 @@ def _alone(slot: Slot, go: Go | None) -> None:
         waiter.loop.call_soon_threadsafe(
             _resolve, [(waiter.future, answer)], context=contextvars.Context()
         )
+    # An error's traceback holds this frame: nothing here may hold the error.
+    del answer, slot, waiter
 
 
 def _resolve(pairs: list[tuple[Any, Any]]) -> None:

@@ -77,13 +77,19 @@ def write_joined(
             answer = _answer(sender, lane, slot, waiter, write)
             if type(answer) is Raised:
                 write.joined(None)
-                raise answer.error
+                try:
+                    raise answer.error
+                finally:
+                    # The error's traceback holds this frame: nothing here may hold the error.
+                    del answer, slot, waiter
             if answer is not SEND_ALONE and type(answer) is not Go:
                 write.joined(answer)
                 return answer
             write.args, write.kwargs = plain_arguments(slot.item)
             go = answer if type(answer) is Go else None
             gathered = slot.item
+            # As above: the driver's own errors hold their tracebacks for a while.
+            del answer, slot, waiter
         else:
             go = slot
             write.freeze(collection.codec_options)
@@ -153,7 +159,11 @@ def carry(sender: Sender, lane: Lane, batch: Batch) -> None:
         error = raised
     finally:
         WIRE.reset(token)
-    sender.outcome(lane, batch, result, error, wire)
+    try:
+        sender.outcome(lane, batch, result, error, wire)
+    finally:
+        # An error's traceback holds this frame: nothing here may hold the error, or the batch.
+        del error, result, batch, call
 
 
 def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
