@@ -46,8 +46,8 @@ def replay(plain_client: MongoClient[dict[str, Any]], database_name: str) -> Ite
 
 
 def test_concurrent_writes_are_explained_by_single_calls(site: Site, replay: Replay) -> None:
-    # The reference server may keep a key in a unique index whose document is gone; then it fails the
-    # whole of an insert, a plain insert_many as well. Small batches keep that small.
+    # The reference server may keep a key in a unique index whose document is gone; then it fails
+    # the whole of an insert, a plain insert_many as well. Small batches keep that small.
     joining = Joining(site, coalesced(replace(ONE_AT_A_TIME, max_batch_ops=25)))
     site.run(joining.ready())
     rng = random.Random(SEED)
