@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Protocol
 
 from pymongo import MongoClient
@@ -107,7 +108,7 @@ class _Advice:
         self._options = options
         self._stop = stop
         self._progress = progress
-        self._began_s = time.monotonic()
+        self._began_s = monotonic()
         self._notes: list[str] = []
         self._collections: dict[str, CollectionInfo] = {}
         self._statistics: dict[str, CollectionStatistics] = {}
@@ -272,7 +273,7 @@ class _Advice:
 
     def _is_late(self) -> bool:
         limit_s = self._options.time_limit_s
-        return limit_s is not None and time.monotonic() - self._began_s > limit_s
+        return limit_s is not None and monotonic() - self._began_s > limit_s
 
     def _inputs(
         self,
@@ -298,7 +299,7 @@ class _Advice:
             members=tuple(members),
             where=verification.where,
             why_not=verification.why_not,
-            elapsed_s=time.monotonic() - self._began_s,
+            elapsed_s=monotonic() - self._began_s,
             notes=tuple(self._notes),
         )
 

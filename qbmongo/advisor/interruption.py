@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextvars
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -69,7 +69,7 @@ class Deadline(Stop):
     def check(self) -> None:
         """Raises StoppedError if it was asked, TimeUpError if the time is over."""
         self._stop.check()
-        if self._ends_s is not None and time.monotonic() > self._ends_s:
+        if self._ends_s is not None and monotonic() > self._ends_s:
             raise TimeUpError
 
 

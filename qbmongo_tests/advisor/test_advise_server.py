@@ -304,7 +304,8 @@ def test_the_time_limit_holds_within_a_collection(
         return explain(self, question)
 
     monkeypatch.setattr(TrialCollection, "_explain", hour)
-    monkeypatch.setattr("qbmongo.advisor.interruption.time.monotonic", lambda: clock[0])
+    for module in ("advise", "interruption"):
+        monkeypatch.setattr(f"qbmongo.advisor.{module}.monotonic", lambda: clock[0])
     with OptimizedMongoClient(server_uri) as client:
         ask(client[shop].orders)
         report = client.qb.advise(time_limit_s=7_000)

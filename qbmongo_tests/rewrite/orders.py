@@ -1,15 +1,59 @@
-"""What is known of the order of a pipeline's answer."""
+"""What is known of the order of a pipeline's answer, and of what a page in it holds."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["order_of"]
+__all__ = ["Pages", "order_of", "pages_of"]
 
 # Stages after which `_id` is no longer each document's own, or documents are made of it.
 _NEW_IDS = frozenset(
     {"$count", "$facet", "$group", "$project", "$replaceRoot", "$sortByCount", "$unionWith"}
 )
+
+
+_PAGING = frozenset({"$limit", "$skip"})
+# What comes out of them is as much as goes in, or depends on nothing but how much that is.
+_STEADY = _PAGING | {"$addFields", "$count", "$lookup", "$project", "$set", "$sort", "$unset"}
+
+
+class Pages(NamedTuple):
+    """What the pages ($skip, $limit) of a pipeline leave to the server.
+
+    ties: one of them is taken where documents tie, so that several parts of the whole are right.
+    unordered: one is taken in no order at all. open_ended: and what follows looks at what was
+    taken, so that of two right answers nothing is alike.
+    """
+
+    ties: bool
+    unordered: bool
+    open_ended: bool
+
+
+def pages_of(pipeline: list[Any]) -> Pages:
+    """What the pages of a pipeline leave to the server."""
+    ties = unordered = open_ended = False
+    for at, stage in enumerate(pipeline):
+        name, value = next(iter(stage.items()), ("", None))
+        if name in _PAGING:
+            order = order_of(pipeline[:at])
+            ties = ties or order != "total"
+            unordered = unordered or order == "free"
+        elif ties and name not in _STEADY and not _counts(name, value):
+            open_ended = True
+    return Pages(ties, unordered, open_ended)
+
+
+def _counts(name: str, value: Any) -> bool:
+    """Whether a stage makes one group of everything, with sums of constants."""
+    if name != "$group" or not isinstance(value, dict) or value.get("_id", 0) is not None:
+        return False
+    sums = [made for field, made in value.items() if field != "_id"]
+    return all(
+        made == {"$count": {}}
+        or (isinstance(made, dict) and isinstance(made.get("$sum"), (int, float)))
+        for made in sums
+    )
 
 
 def order_of(pipeline: list[Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qbmongo_tests.rewrite.orders import order_of
+from qbmongo_tests.rewrite.orders import order_of, pages_of
 from qbmongo_tests.rewrite.reads import _JOINED, _MADE, _PLAIN_PATHS, _TOP_PATHS, OTHER, Case, Reads
 
 __all__ = ["PipelineReads"]
@@ -48,12 +48,13 @@ class PipelineReads(Reads):
 
     def _case(self, pipeline: list[Any]) -> Case:
         op = self._op("aggregate", {}, pipeline=pipeline)
-        order = order_of(pipeline)
+        pages = pages_of(pipeline)
         whole = None
-        if order != "total" and any(not _PAGING.isdisjoint(stage) for stage in pipeline):
+        if pages.ties:
             rest = [stage for stage in pipeline if _PAGING.isdisjoint(stage)]
             whole = self._op("aggregate", {}, pipeline=rest)
-        return Case(op, order, whole)
+        order = "free" if pages.unordered else order_of(pipeline)
+        return Case(op, order, whole, pages.open_ended)
 
     # Forms
 
@@ -148,7 +149,7 @@ class PipelineReads(Reads):
         """A branch of the other forms; without a page where its order leaves ties."""
         forms = (self._fields_then_sort, self._unwound_page, self._sorted_count, self._joined_count)
         branch = self.random.choice(forms)()
-        if order_of(branch) == "free":
+        if pages_of(branch).ties:
             branch = [stage for stage in branch if _PAGING.isdisjoint(stage)]
         return branch or [self._count()]
 

@@ -69,11 +69,14 @@ class Case:
         "free": in any order.
     whole: the read without $skip and $limit where it has them and leaves ties; any part of that
         answer is right.
+    open_ended: a page of ties stands in front of stages that look at what was taken: two right
+        answers may have nothing in common.
     """
 
     op: ReadOp
     order: str
     whole: ReadOp | None = None
+    open_ended: bool = False
 
 
 def undefined(number: int, name: str, kind: bytes, value: bytes = b"") -> RawBSONDocument:
