@@ -189,7 +189,8 @@ def trust_at_the_beginning() -> Any:
         return original(cache, fill, *args)
 
     def wanted(original: Any, cache: Cache, database: str) -> list[str]:
-        return [n.name for n in cache._namespaces.values() if n.wanted and n.facts is None]
+        # Those that the first lease makes unknown, too: nobody has to read them again for it.
+        return [n.name for n in cache._namespaces.values() if n.facts is None]
 
     return _all(
         _around(Cache, "begin", begin),
