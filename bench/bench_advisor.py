@@ -31,8 +31,8 @@ from pymongo import MongoClient
 from rich.console import Console
 
 from bench.interleaved import Effort, Table, number, show
-from qbmongo.core.profile import Latency, ShapeProfile
 from qbmongo.core.shape_forms import shape_form
+from qbmongo.core.shape_profiles import Latency, ShapeProfile
 from qbmongo.core.shapes import read_shape, write_shape
 from qbmongo.local_server import LocalServer
 from qbmongo.profiles import ProfileSnapshot, sketch_scale

@@ -1,13 +1,17 @@
 """Import time: each of our clients beside the driver's client it stands in for.
 
 Budget (DESIGN section 9): at most 1.3 times the driver's. Each import runs in a new interpreter,
-which times itself; the arms take turns. Bytecode is compiled before anything is measured.
+which times itself; the arms take turns. Bytecode is compiled before anything is measured, into a
+folder of its own: where PYTHONDONTWRITEBYTECODE is set, ours would otherwise be compiled at every
+import, and the driver's, which its installer compiled, would not.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,13 +47,14 @@ def tables(uri: str, effort: Effort) -> Iterator[Table]:
 def import_time(kind: str, rounds: int) -> Table:
     """One client's import."""
     arms = {statement: Measured(statement) for statement in IMPORTS[kind]}
-    for statement in arms:
-        _import(statement)
-    for round_ in range(rounds):
-        for statement in sorted(arms, reverse=bool(round_ % 2)):
-            wall_us, cpu_us = _import(statement)
-            arms[statement].wall_us.append(wall_us)
-            arms[statement].cpu_us.append(cpu_us)
+    with tempfile.TemporaryDirectory() as bytecode:
+        for statement in arms:
+            _import(statement, bytecode)
+        for round_ in range(rounds):
+            for statement in sorted(arms, reverse=bool(round_ % 2)):
+                wall_us, cpu_us = _import(statement, bytecode)
+                arms[statement].wall_us.append(wall_us)
+                arms[statement].cpu_us.append(cpu_us)
     driver, ours = arms.values()
     rows = [
         (
@@ -72,10 +77,19 @@ def import_time(kind: str, rounds: int) -> Table:
     )
 
 
-def _import(statement: str) -> tuple[float, float]:
-    """Wall and CPU microseconds of an import in an interpreter of its own."""
+def _import(statement: str, bytecode: str) -> tuple[float, float]:
+    """Wall and CPU microseconds of an import in an interpreter of its own.
+
+    bytecode: the folder for compiled modules.
+    """
+    environment = os.environ | {"PYTHONPYCACHEPREFIX": bytecode}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     ran = subprocess.run(
-        [sys.executable, "-c", _TIMED.format(statement)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _TIMED.format(statement)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
     )
     wall_s, cpu_s = map(float, ran.stdout.split())
     return wall_s * 1e6, cpu_s * 1e6

@@ -31,7 +31,9 @@ from qbmongo import ProfileSettings, Settings
 from qbmongo.local_server import LocalServer
 
 OFF = Settings.preset("off")
-PROFILE_ONLY = Settings(cache=None, profile=ProfileSettings())
+PROFILE_ONLY = Settings(
+    profile=ProfileSettings(), cache=None, coalesce=None, batch=None, rewrite=None
+)
 FILTER = {"_id": 7}
 KEPT = 100
 NEW_IDS = 1_000_000

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .core.profile import ShapeProfile
 from .core.repeats import instead_of
 from .core.shape_forms import shape_details
+from .core.shape_profiles import ShapeProfile
 from .number_text import duration_text, moment_text
 from .profiles import ProfileSnapshot, merge
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .core.profile import RANKS, Latency, Profile, Scale, ShapeProfile, SlowSample
+from .core.profile import RANKS, Profile, Scale
 from .core.repeats import instead_of
 from .core.shape_forms import shape_id, shape_text
+from .core.shape_profiles import Latency, ShapeProfile, SlowSample
 from .errors import ProfileFileError
 from .profile_fields import Fields, check_shape
 

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from qbmongo.core.profile import Latency, Profile, ShapeProfile, SlowSample
+from qbmongo.core.profile import Profile
 from qbmongo.core.shape_forms import shape_form
+from qbmongo.core.shape_profiles import Latency, ShapeProfile, SlowSample
 from qbmongo.core.shapes import read_shape, write_shape
 from qbmongo.errors import ProfileFileError, QbError
 from qbmongo.number_text import duration_text

@@ -137,12 +137,14 @@ class Reading:
         if entry is not None and self.serve(cursor, entry.data) is not None:
             scope.served(entry, now_s, monotonic())
             return None
+        # Where nothing is kept there is nothing to join.
+        may_share = self.consume and wait and bypass is None and scope.cache is not None
         decision = scope.begin_read(
             op,
             cursor._codec_options,
             now_s,
             bypass=bypass,
-            share=self.consume and wait and not under_timeout(cursor._timeout),
+            share=may_share and not under_timeout(cursor._timeout),
         )
         if type(decision) is Join:
             return decision

@@ -92,30 +92,32 @@ class EffectListener(CommandListener):
             self._in_transaction(key, event)
         engine = self._engine()
         if engine is not None and engine.cache is not None:
-            # A raw command of any form is no evidence, and counts as "any".
-            with contextlib.suppress(Exception):
+            try:
                 command = evident(name, command)
+            except Exception:
+                # A raw command of any form is no evidence, and counts as "any".
+                command = event.command
             engine.command_started(key, name, event.database_name, command, time.monotonic())
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         address = event.connection_id
-        key = (address, event.request_id)
         ticket = CURRENT.get()
         if ticket is not None:
             ticket.address = address
         wire = WIRE.get()
         if wire is not None:
             wire.reply = event.reply
-        TRANSACTIONS.succeeded(key, event.reply)
-        opened = OPENED.get()
-        if opened:
-            opened.discard(key)
+        name = event.command_name
+        key = (address, event.request_id)
+        if name not in READ_COMMANDS:
+            TRANSACTIONS.succeeded(key, event.reply)
+            opened = OPENED.get()
+            if opened:
+                opened.discard(key)
         engine = self._engine()
         if engine is not None:
             self._look(engine)
-            engine.command_succeeded(
-                key, event.command_name, event.reply, address, time.monotonic()
-            )
+            engine.command_succeeded(key, name, event.reply, address, time.monotonic())
 
     def failed(self, event: CommandFailedEvent) -> None:
         name = event.command_name

@@ -64,7 +64,7 @@ class Sink(Protocol):
         """Whether the database's cache was read or filled since the last time this was asked."""
 
     def wanted_facts(self, database: str) -> Sequence[str]:
-        """Namespaces of the database whose facts are wanted now."""
+        """Namespaces of the database whose facts are to be read next; none: none is wanted."""
 
     def facts_stamp(self, namespace: str) -> Any:
         """Facts of this namespace are about to be read; facts() or facts_failed() follows."""

@@ -24,6 +24,7 @@ from .index import NamespaceIndex
 from .kept_forms import collated, filter_of, key_bytes, private_effect
 from .store import Budget, Entry, Store
 from .trust import Facts, Trust
+from .wanted import WantedFacts
 
 __all__ = ["Cache", "Fill", "Namespace"]
 
@@ -49,6 +50,7 @@ class Cache:
         self.store = Store(max_bytes, budget, self._forget)
         self._namespaces: dict[str, Namespace] = {}
         self._trusts: dict[str, Trust] = {}
+        self._wanted = WantedFacts()
         self._flights: dict[Hashable, Fill] = {}
         self._foreign: dict[Entry, tuple[Namespace, ...]] = {}
         self._seen: dict[Any, int] = {}
@@ -88,16 +90,8 @@ class Cache:
         return None if namespace is None else namespace.facts
 
     def wanted_facts(self, database: str) -> list[str]:
-        """Collections of a database whose facts are wanted and not known."""
-        prefix = database + "."
-        return [
-            n.name
-            for n in self._namespaces.values()
-            if n.wanted
-            and n.facts is None
-            and (n.trust.trusted or n.untrusted)
-            and n.name.startswith(prefix)
-        ]
+        """Collections of a database whose facts are to be read next; see WantedFacts.first."""
+        return self._wanted.first(database)
 
     def facts_stamp(self, name: str) -> tuple[int, int, Namespace]:
         """To be taken before a collection's facts are read, and given back with them."""
@@ -115,8 +109,11 @@ class Cache:
             or any(n > number and e.kind == "namespace" for n, e, _ in namespace.log)
         )
         self._fill_ended(namespace)
-        if not changed:
+        if changed:
+            self._wanted.postpone(namespace)
+        else:
             namespace.facts = facts
+            self._wanted.known(namespace)
 
     # Reading
 
@@ -164,7 +161,8 @@ class Cache:
                 self._age_facts(namespace, now_s, ttl_s)
             facts = namespace.facts
             if facts is None:
-                namespace.wanted = unknown = True
+                self._wanted.add(namespace)
+                unknown = True
             elif facts.refusal is not None:
                 return facts.refusal
             elif not facts.simple:
@@ -481,6 +479,7 @@ class Cache:
         self._flights.clear()
         # The parent's fills settle nothing here, and are not counted among those of the child.
         self._namespaces = {}
+        self._wanted.clear()
         self.fills_open = 0
 
     def switch_off(self, reason: str) -> None:

@@ -23,7 +23,7 @@ class Namespace:
     """One collection, as the cache knows it.
 
     log: effects closed while fills were open, as (number, effect, event time or 0).
-    wanted, untrusted: its facts are wanted; also where no stream can be trusted.
+    untrusted: its facts are wanted also where no stream can be trusted.
     until_s: without a trusted stream, until when its facts are believed.
     forgotten: every effect up to this number that is not in the log counts as touching.
     """
@@ -39,7 +39,6 @@ class Namespace:
         "trust",
         "until_s",
         "untrusted",
-        "wanted",
     )
 
     def __init__(self, name: str, trust: Trust, index: NamespaceIndex) -> None:
@@ -47,7 +46,6 @@ class Namespace:
         self.trust = trust
         self.index = index
         self.facts: Facts | None = None
-        self.wanted = False
         self.untrusted = False
         self.until_s: float | None = None
         self.fills = 0

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..records import ReadOp, WriteOp
 from .pace import Pace
@@ -26,6 +26,10 @@ from .repeats import Run
 from .shape_forms import OTHER_FORM, Form, shape_form, shape_text
 from .shapes import ShapeKey, read_shape, write_shape
 from .slow_values import values_text
+
+if TYPE_CHECKING:
+    # Imported with the first snapshot: making these classes takes as long as the rest.
+    from .shape_profiles import Latency, ShapeProfile
 
 FOLD_ROWS = 32
 RANKS = (0.5, 0.95, 0.99)
@@ -48,57 +52,6 @@ class Scale(Protocol):
 
     def quantiles(self, bins: Mapping[int, int], ranks: Sequence[float]) -> tuple[float, ...]:
         """Bins with their counts, ranks from 0 to 1 -> durations in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Durations of the calls of one shape, in seconds. bins: (bin number, count), ordered."""
-
-    count: int = 0
-    total_s: float = 0.0
-    max_s: float = 0.0
-    p50_s: float = 0.0
-    p95_s: float = 0.0
-    p99_s: float = 0.0
-    bins: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SlowSample:
-    """One slow call. at_s: wall clock; place: "file:line"; filter: with values, only if kept."""
-
-    at_s: float
-    duration_s: float
-    documents: int
-    place: str | None = None
-    filter: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ShapeProfile:
-    """What is known of one shape.
-
-    shape: its JSON form (docs/profile.md). calls: calls that went to the server, errors among
-    them; hits: calls answered without it, with their own latency. documents: returned by reads,
-    changed by writes. first_seen_s, last_seen_s: wall clock. places: ("file:line", times sampled),
-    most frequent first. repeats: ("file:line", sampled runs of calls by one task), likewise.
-    """
-
-    shape: Form
-    calls: int
-    errors: int
-    documents: int
-    bytes: int
-    getmores: int
-    rewritten: int
-    slow_calls: int
-    first_seen_s: float
-    last_seen_s: float
-    latency: Latency
-    hits: Latency
-    slow_samples: tuple[SlowSample, ...] = ()
-    places: tuple[tuple[str, int], ...] = ()
-    repeats: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +84,11 @@ class _Durations:
         self.bins.update(scale.bins_of(durations))
 
     def freeze(self, scale: Scale) -> Latency:
+        from .shape_profiles import Latency
+
         bins = tuple(sorted(self.bins.items()))
         p50, p95, p99 = scale.quantiles(self.bins, RANKS)
         return Latency(self.count, self.total_s, self.max_s, p50, p95, p99, bins)
-
-
-_NOTHING = Latency()
 
 
 class ShapeStats:
@@ -193,7 +145,7 @@ class ShapeStats:
         self._places: dict[str, int] | None = None
         self._run: Run | None = None
         self._repeats: dict[str, int] | None = None
-        self._samples: list[SlowSample] | None = None
+        self._samples: list[tuple[float, float, int, str | None, str | None]] | None = None
 
     @property
     def form(self) -> Form:
@@ -474,7 +426,7 @@ class Profile:
                     samples = stats._samples = []
                 elif len(samples) >= self._max_samples:
                     del samples[0]
-                samples.append(SlowSample(now_s, duration_s, documents, place, values))
+                samples.append((now_s, duration_s, documents, place, values))
             rules = stats._rules
             if now_s < stats._next_line_s or not self._take_line(now_s):
                 stats._unlogged += 1
@@ -504,10 +456,12 @@ class Profile:
         return True
 
     def _freeze(self, stats: ShapeStats, epoch_s: float) -> ShapeProfile:
+        from .shape_profiles import Latency, ShapeProfile, SlowSample
+
         with self._lock:
             self._fold_locked(stats)
             durations, hits = stats._durations, stats._hits
-            latency = durations.freeze(self._scale) if durations else _NOTHING
+            latency = durations.freeze(self._scale) if durations else Latency()
             places = _by_count(stats._places)
             return ShapeProfile(
                 shape=stats.form,
@@ -521,10 +475,10 @@ class Profile:
                 first_seen_s=stats._first_s + epoch_s,
                 last_seen_s=stats._last_s + epoch_s,
                 latency=latency,
-                hits=hits.freeze(self._scale) if hits else _NOTHING,
+                hits=hits.freeze(self._scale) if hits else Latency(),
                 slow_samples=tuple(
-                    SlowSample(s.at_s + epoch_s, s.duration_s, s.documents, s.place, s.filter)
-                    for s in stats._samples or ()
+                    SlowSample(at_s + epoch_s, duration_s, documents, place, values)
+                    for at_s, duration_s, documents, place, values in stats._samples or ()
                 ),
                 places=places,
                 repeats=_by_count(stats._repeats),

@@ -362,7 +362,7 @@ class Scope:
             getmores=getmores,
             failed=False,
         )
-        return [(waiter, answer) for waiter in waiters]
+        return [(waiter, answer) for waiter in waiters] if waiters else []
 
     def settle_joined(
         self, ticket: Ticket, now_s: float, data: bytes, ids: Iterable[Hashable] | None

@@ -73,7 +73,7 @@ class StreamSink:
         return used
 
     def wanted_facts(self, database: str) -> list[str]:
-        """Collections of a database whose facts (type, collation, indexes) are wanted."""
+        """Collections of a database whose facts (type, collation, indexes) are to be read next."""
         if self.cache is None:
             return []
         with self.lock:

@@ -19,8 +19,8 @@ from qbmongo.advisor.observed_values import constants, filters_of, observed_valu
 from qbmongo.advisor.profiler_documents import from_profiler
 from qbmongo.advisor.records import WorkloadShape
 from qbmongo.advisor.server_log import from_log
-from qbmongo.core.profile import Latency, ShapeProfile, SlowSample
 from qbmongo.core.shape_forms import shape_form
+from qbmongo.core.shape_profiles import Latency, ShapeProfile, SlowSample
 from qbmongo.core.shapes import read_shape
 from qbmongo.profiles import ProfileSnapshot, sketch_scale
 from qbmongo.records import ReadOp

@@ -20,6 +20,7 @@ class Engine:
         self.changes = 0
         self.answers = 0
         self.faults: list[str] = []
+        self.coalescer = None
 
     def primary_changed(self) -> None:
         self.changes += 1

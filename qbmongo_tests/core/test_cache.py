@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -585,6 +586,129 @@ def test_facts_are_not_kept_when_the_namespace_changed_while_they_were_read() ->
     cache.event("d", [Effect("namespace", "d.c")], 3)
     cache.facts_read(stamp, PLAIN)
     assert cache.namespace("d.c").facts is None
+
+
+def asked(cache: Cache, name: str, *, ttl_s: float | None = None) -> Fill | str:
+    """What the cache says to a read of a collection."""
+    op = ReadOp("find_one", name, {"_id": 1})
+    return cache.begin(key_of(op, EXACT_CODEC), op, 0.1, ttl_s=ttl_s, max_bytes=10_000, share=False)
+
+
+def all_facts_read(cache: Cache, database: str = "d") -> list[str]:
+    """Reads facts for as long as any are wanted, as the watcher does; returns the collections."""
+    names = []
+    while wanted := cache.wanted_facts(database):
+        names.append(wanted[0])
+        learn(cache, name=wanted[0])
+    return names
+
+
+COLLECTIONS = [f"d.c{number}" for number in range(1_000)]
+
+
+def cache_that_knows_many() -> Cache:
+    """A trusted cache that was asked once for each of many collections."""
+    cache = new_cache()
+    cache.lease("d", A1, 0.0)
+    for name in COLLECTIONS:
+        assert asked(cache, name) == "facts"
+    assert all_facts_read(cache) == COLLECTIONS
+    return cache
+
+
+@pytest.mark.parametrize("how", ["clear", "gap", "primary", "database"])
+def test_after_a_clear_only_the_facts_of_what_is_read_again_are_wanted(how: str) -> None:
+    cache = cache_that_knows_many()
+    if how == "clear":
+        cache.clear("user")
+    elif how == "database":
+        cache.clear_database("d", "own")
+    elif how == "gap":
+        cache.lost("d", "gap")
+    else:
+        cache.primary_changed()
+    cache.lease("d", A1, 0.0)
+    assert cache.wanted_facts("d") == []
+    for name in ("d.c7", "d.c3"):
+        assert asked(cache, name) == "facts"
+    assert all_facts_read(cache) == ["d.c7", "d.c3"]
+    assert isinstance(asked(cache, "d.c7"), Fill)
+    assert asked(cache, "d.c8") == "facts"
+
+
+def test_after_a_change_of_a_collection_its_facts_are_wanted_with_the_next_read() -> None:
+    cache = cache_that_knows_many()
+    cache.event("d", [Effect("namespace", "d.c5")], 3)
+    assert cache.wanted_facts("d") == []
+    assert asked(cache, "d.c5") == "facts"
+    assert all_facts_read(cache) == ["d.c5"]
+
+
+def test_facts_that_could_not_be_kept_are_wanted_still_and_come_last() -> None:
+    cache = new_cache()
+    cache.lease("d", A1, 0.0)
+    for name in ("d.a", "d.b", "d.c"):
+        asked(cache, name)
+    cache.facts_read(cache.facts_stamp("d.a"), None)
+    stamp = cache.facts_stamp("d.b")
+    cache.close([Effect("namespace", "d.b")])
+    cache.facts_read(stamp, PLAIN)
+    assert all_facts_read(cache) == ["d.c", "d.a", "d.b"]
+
+
+def test_facts_are_wanted_of_one_database_and_where_a_stream_or_a_time_to_live_lets_cache() -> None:
+    cache = new_cache()
+    assert asked(cache, "d.a") == "untrusted"
+    assert asked(cache, "e.a") == "untrusted"
+    assert cache.wanted_facts("d") == []
+    assert asked(cache, "d.b", ttl_s=1.0) == "facts"
+    assert cache.wanted_facts("d") == ["d.b"]
+    cache.lease("d", A1, 0.0)
+    assert all_facts_read(cache) == ["d.a", "d.b"]
+    assert cache.wanted_facts("e") == []
+
+
+def test_what_the_parent_of_a_fork_wanted_to_know_its_child_does_not() -> None:
+    cache = new_cache()
+    cache.lease("d", A1, 0.0)
+    asked(cache, "d.a")
+    stamp = cache.facts_stamp("d.a")
+    cache.after_fork()
+    cache.lease("d", A1, 0.0)
+    assert cache.wanted_facts("d") == []
+    asked(cache, "d.a")
+    cache.facts_read(stamp, None)
+    assert all_facts_read(cache) == ["d.a"]
+
+
+def test_what_is_not_wanted_costs_the_watcher_nothing() -> None:
+    def lines(collections: int, wanted: int) -> int:
+        """Lines that run while what is wanted is read, the rest being known."""
+        cache = new_cache()
+        cache.lease("d", A1, 0.0)
+        for name in COLLECTIONS[wanted:collections]:
+            asked(cache, name)
+        all_facts_read(cache)
+        for name in COLLECTIONS[:wanted]:
+            asked(cache, name)
+        count = 0
+
+        def traced(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal count
+            count += event == "line"
+            return traced
+
+        before = sys.gettrace()
+        sys.settrace(traced)
+        try:
+            assert len(all_facts_read(cache)) == wanted
+        finally:
+            sys.settrace(before)
+        return count
+
+    assert lines(1_000, 10) == lines(20, 10)
+    # Nor does the number of those that are wanted make one of them dearer.
+    assert lines(1_000, 800) < 100 * lines(1_000, 10)
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ from qbmongo.core.profile import (
     LINES_PER_PERIOD,
     MAX_PLACES,
     Profile,
-    ShapeProfile,
     ShapeStats,
     SlowRules,
 )
 from qbmongo.core.repeats import MISSES, RUN, instead_of
 from qbmongo.core.shape_forms import shape_form
+from qbmongo.core.shape_profiles import ShapeProfile
 from qbmongo.core.shapes import read_shape, write_shape
 from qbmongo.quantiles import RELATIVE_ERROR, DDSketchScale
 from qbmongo.records import ReadOp, WriteOp
