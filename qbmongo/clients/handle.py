@@ -157,8 +157,8 @@ class SyncHandle(_Handle):
             flush(self._parts.sender)
 
 
-class AsyncHandle(_Handle):
-    """`OptimizedAsyncMongoClient.qb`."""
+class _AwaitedHandle(_Handle):
+    """What the two asynchronous clients have in common."""
 
     __slots__ = ()
 
@@ -179,12 +179,18 @@ class AsyncHandle(_Handle):
         is tried. rules: thresholds. progress: called with (step, done, total) in another thread.
 
         Raises ServerUnreadableError where the server cannot be read, and QbError where an option's
-        server or file cannot be used. The work is done in a
-        thread; if the call is cancelled, it stops there and cleans up.
+        server or file cannot be used. The work is done in a thread; if the call is cancelled, it
+        stops there and cleans up.
         """
         from .advice import awaited
 
         return await awaited(self._parts, databases, options)
+
+
+class AsyncHandle(_AwaitedHandle):
+    """`OptimizedAsyncMongoClient.qb`."""
+
+    __slots__ = ()
 
     async def caught_up(self, timeout_s: float = 10.0) -> None:
         """Returns when the change stream has shown everything up to the server's present time.
@@ -207,7 +213,7 @@ class AsyncHandle(_Handle):
             await flush(self._parts.sender)
 
 
-class MotorHandle(_Handle):
+class MotorHandle(_AwaitedHandle):
     """`OptimizedClient.qb`."""
 
     __slots__ = ("_loop",)
@@ -215,30 +221,6 @@ class MotorHandle(_Handle):
     def __init__(self, parts: Parts, loop: Callable[[], Any]) -> None:
         super().__init__(parts)
         self._loop = loop
-
-    async def advise(
-        self, databases: Iterable[str] = (), **options: Unpack[AdviceOptions]
-    ) -> Report:
-        """Which indexes to create, hide and drop, each tried with the profile's queries.
-
-        The server is only read; changes are tried on a mongod or secantusd-rs that is found on this
-        machine and started for it, in a database that is dropped at the end. docs/advisor.md.
-
-        databases: names; none: those of the profile. Options:
-        verify: False: try nothing. verify_here: try on the client's own server. scratch_uri: on
-        this one.
-        profiles, logs: files to take in besides the client's own profile. system_profile: read the
-        profiler's collections; None: only where there is no other workload.
-        sample_size: documents read of each collection (2,000). time_limit_s: after it nothing more
-        is tried. rules: thresholds. progress: called with (step, done, total) in another thread.
-
-        Raises ServerUnreadableError where the server cannot be read, and QbError where an option's
-        server or file cannot be used. The work is done in a
-        thread; if the call is cancelled, it stops there and cleans up.
-        """
-        from .advice import awaited
-
-        return await awaited(self._parts, databases, options)
 
     async def caught_up(self, timeout_s: float = 10.0) -> None:
         """Returns when the change stream has shown everything up to the server's present time.
