@@ -17,7 +17,7 @@ from qbmongo.records import ReadOp
 from qbmongo_tests.rewrite.orders import order_of
 from qbmongo_tests.rewrite.reads import Case
 
-__all__ = ["UNTOLD", "Answer", "ask", "command_of", "difference"]
+__all__ = ["UNTOLD", "Answer", "ask", "command_of", "difference", "is_open"]
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _ALL = 100_000
@@ -75,6 +75,21 @@ def ask(database: Database[Any], op: ReadOp) -> Answer:
     if op.kind == "distinct":
         return Answer(None, tuple(bson.encode({"": value}) for value in reply["values"]))
     return Answer(None, tuple(document.raw for document in reply["cursor"]["firstBatch"]))
+
+
+def is_open(database: Database[Any], case: Case, one: Answer, other: Answer) -> bool:
+    """Whether two different answers to one read may both be right, or nothing was told.
+
+    database: asked whether an error is one that another page's documents may meet.
+    """
+    if UNTOLD in (one, other):
+        return True
+    if one.code == other.code:
+        return case.open_ended
+    if case.whole is None:
+        return False
+    code = ask(database, case.whole).code
+    return code is not None and code in (one.code, other.code)
 
 
 def difference(database: Database[Any], case: Case, one: Answer, other: Answer) -> str | None:
