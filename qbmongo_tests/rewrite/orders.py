@@ -21,8 +21,8 @@ class Pages(NamedTuple):
     """What the pages ($skip, $limit) of a pipeline leave to the server.
 
     ties: one of them is taken where documents tie, so that several parts of the whole are right.
-    unordered: one is taken in no order at all. open_ended: and what follows looks at what was
-    taken, so that of two right answers nothing is alike.
+    unordered: one is taken in no order at all. open_ended: what follows looks at what was taken,
+    or at the order of ties, so that of two right answers nothing need be alike.
     """
 
     ties: bool
@@ -39,8 +39,10 @@ def pages_of(pipeline: list[Any]) -> Pages:
             order = order_of(pipeline[:at])
             ties = ties or order != "total"
             unordered = unordered or order == "free"
-        elif ties and name not in _STEADY and not _counts(name, value):
-            open_ended = True
+        elif name not in _STEADY and not _counts(name, value):
+            # A $group may push in the order in which documents come.
+            loose = name == "$group" and order_of(pipeline[:at]) != "total"
+            open_ended = open_ended or ties or loose
     return Pages(ties, unordered, open_ended)
 
 
