@@ -20,7 +20,7 @@ import pytest
 from aiodataloader import DataLoader
 from rich.console import Console
 
-from bench.callers import Latencies, many_callers, threads
+from bench.callers import Latencies, first_cells, many_callers, threads
 from bench.interleaved import Arm, Budget, Effort, Measured, Table, measure, number, ratios, show
 from bench.subjects import KINDS, Bench, client_of, filled, opened
 from qbmongo import CacheSettings, Settings
@@ -135,15 +135,10 @@ def _shown(
 ) -> Table:
     rows = []
     for arm, figures in measured.items():
-        waits = latencies[arm]
         rows.append(
             (
                 arm,
-                number(figures.wall.median * calls / 1e3),
-                number(1e6 / figures.wall.median),
-                number(waits.quantile(50)),
-                number(waits.quantile(99)),
-                number(figures.cpu.median),
+                *first_cells(figures, calls, latencies[arm]),
                 number(min(figures.cpu_us)),
                 f"{number(ratios(measured[PLAIN], figures).median)}x",
             )

@@ -21,7 +21,7 @@ import pytest
 from pymongo import UpdateOne
 from rich.console import Console
 
-from bench.callers import Call, Latencies, many_callers, threads
+from bench.callers import Call, Latencies, first_cells, many_callers, threads
 from bench.interleaved import (
     Arm,
     Budget,
@@ -153,15 +153,10 @@ def _shown(
 ) -> Table:
     rows = []
     for arm, figures in measured.items():
-        waits = latencies[arm]
         rows.append(
             (
                 arm,
-                number(figures.wall.median * callers / 1e3),
-                number(1e6 / figures.wall.median),
-                number(waits.quantile(50)),
-                number(waits.quantile(99)),
-                number(figures.cpu.median),
+                *first_cells(figures, callers, latencies[arm]),
                 number(figures.process.median),
                 f"{number(ratios(measured[PLAIN], figures).median)}x",
                 f"{number(ratios(measured[BY_HAND], figures).median)}x",

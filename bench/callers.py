@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.interleaved import Measured, number
 from bench.subjects import Bench
 
-__all__ = ["Call", "Latencies", "many_callers", "threads"]
+__all__ = ["Call", "Latencies", "first_cells", "many_callers", "threads"]
 
 Call = Callable[[Any, int], Any]
 
@@ -27,6 +28,20 @@ class Latencies:
     def quantile(self, percent: int) -> float:
         ordered = sorted(self.ms)
         return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+def first_cells(figures: Measured, calls: int, waits: Latencies) -> tuple[str, ...]:
+    """What tables of many callers begin with: ms of all, a second, p50, p99 ms, CPU us of one.
+
+    calls: how many callers make a round.
+    """
+    return (
+        number(figures.wall.median * calls / 1e3),
+        number(1e6 / figures.wall.median),
+        number(waits.quantile(50)),
+        number(waits.quantile(99)),
+        number(figures.cpu.median),
+    )
 
 
 @contextmanager

@@ -242,10 +242,11 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
             unknown_s=settings.cache.unknown_s,
             budget=_BUDGET,
         )
-    engine = Engine(
+    return Engine(
         settings,
         lock=threading.Lock() if threads else nullcontext(),
         find_place=place_of_call,
+        find_caller=caller_of_call,
         profile=profile,
         cache=cache,
         mutable_ok=not threads,
@@ -253,8 +254,6 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
             None if settings.coalesce is None else Coalescer(settings.coalesce.max_pending_bytes)
         ),
     )
-    engine.find_caller = caller_of_call
-    return engine
 
 
 def _after_fork_in_child() -> None:

@@ -35,6 +35,10 @@ log = logging.getLogger("qbmongo")
 MAX_SCOPES = 10_000
 
 
+def _nobody() -> None:
+    """Nobody is known to make the present call."""
+
+
 class Engine(StreamSink):
     """Everything qbmongo keeps for one client. Holds no client, so that it keeps none alive.
 
@@ -56,11 +60,12 @@ class Engine(StreamSink):
         cache: Cache | None,
         mutable_ok: bool,
         coalescer: Coalescer | None = None,
+        find_caller: Callable[[], Any] = _nobody,
     ) -> None:
         super().__init__(cache, lock)
         self.settings = settings
         self.find_place = find_place
-        self.find_caller: Callable[[], Any] = lambda: None
+        self.find_caller = find_caller
         self.profile = profile
         self.coalescer = coalescer
         self.ledger = Ledger()

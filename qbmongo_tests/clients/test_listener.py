@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,7 +124,11 @@ def test_a_client_that_is_gone_is_not_looked_at(
 
 
 def test_an_engine_that_is_gone_is_not_told() -> None:
-    listener = EffectListener(Engine())  # type: ignore[arg-type]
+    engine = Engine()
+    gone = weakref.ref(engine)
+    listener = EffectListener(engine)  # type: ignore[arg-type]
+    del engine
+    assert gone() is None  # the listener keeps none alive
     listener.succeeded(EVENT)
     listener.failed(EVENT)
     listener.started(EVENT)
