@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .core.profile import RANKS, Profile, Scale
+from .core.durations import RANKS, Scale
+from .core.profile import Profile
 from .core.repeats import instead_of
 from .core.shape_forms import shape_id, shape_text
 from .core.shape_profiles import Latency, ShapeProfile, SlowSample

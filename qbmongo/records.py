@@ -153,15 +153,67 @@ class Footprint:
     simple: bool = True
 
 
-class JoinedWrite:
-    """A write of one document as it travels in a batch: private, whatever its caller does later.
+class Gathered:
+    """One operation that gathers with others, and then travels in a batch.
 
-    filter, document, array_filters: what is sent; document is the inserted document, the update or
-    the replacement. upsert: None where the call did not say. call: the client's own, to make the
-    plain call and to build the result. stats: of the operation's shape, or None.
+    size: its bytes. waiter: whom the client tells the outcome. batch: in which it was dispatched,
+    None while it gathers. left: its caller took it out.
     """
 
-    __slots__ = ("array_filters", "call", "document", "filter", "kind", "stats", "upsert")
+    __slots__ = ("batch", "gathered_s", "left", "size", "waiter")
+
+    batch: Batch | None
+    gathered_s: float
+    left: bool
+    size: int
+    waiter: Any
+
+
+class Slot(Gathered):
+    """item: what the batch carries for it."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: Any, size: int, waiter: Any, gathered_s: float) -> None:
+        self.item = item
+        self.size = size
+        self.waiter = waiter
+        self.gathered_s = gathered_s
+        self.batch = None
+        self.left = False
+
+
+class JoinedWrite(Gathered):
+    """A write of one document that travels in a batch: private, whatever its caller does later.
+
+    One object from the call to its answer, as every further one costs each of many callers.
+    filter, document, array_filters: what is sent; document is the inserted document, the update or
+    the replacement. identity: the `_id` of what is inserted. upsert: None where the call did not
+    say. started_s: when it was called. stats: of the operation's shape, or None where nobody keeps
+    statistics; is_recorded: whether the call is in them. scope, collection, lane: for the client;
+    the collection is the driver's own.
+    """
+
+    __slots__ = (
+        "array_filters",
+        "collection",
+        "document",
+        "filter",
+        "identity",
+        "is_recorded",
+        "kind",
+        "lane",
+        "scope",
+        "started_s",
+        "stats",
+        "upsert",
+    )
+
+    # Set where it gathers.
+    collection: Any
+    lane: Any
+    scope: Any
+    started_s: float
 
     def __init__(
         self,
@@ -170,34 +222,16 @@ class JoinedWrite:
         document: Any = None,
         upsert: bool | None = None,
         array_filters: Any = None,
-        call: Any = None,
-        stats: Any = None,
     ) -> None:
         self.kind = kind
         self.filter = filter
         self.document = document
         self.upsert = upsert
         self.array_filters = array_filters
-        self.call = call
-        self.stats = stats
-
-
-class Slot:
-    """One operation that gathers with others, and then travels in a batch.
-
-    item: what the batch carries for it; of a write, a JoinedWrite. size: its bytes. waiter: whom
-    the client tells the outcome. batch: in which it was dispatched, None while it gathers. left:
-    its caller took it out.
-    """
-
-    __slots__ = ("batch", "gathered_s", "item", "left", "size", "waiter")
-
-    def __init__(self, item: Any, size: int, waiter: Any, gathered_s: float) -> None:
-        self.item = item
-        self.size = size
-        self.waiter = waiter
-        self.gathered_s = gathered_s
-        self.batch: Batch | None = None
+        self.identity: Any = None
+        self.stats: Any = None
+        self.is_recorded = False
+        self.batch = None
         self.left = False
 
 
@@ -212,11 +246,12 @@ class Sending:
 
 
 class Batch:
-    """Operations that travel in one command. slots: in the order in which they came."""
+    """Operations that travel in one command. slots: in the order in which they came; of writes,
+    each is a JoinedWrite."""
 
     __slots__ = ("sending", "size", "slots")
 
-    def __init__(self, slots: list[Slot], size: int, sending: Sending) -> None:
+    def __init__(self, slots: list[Any], size: int, sending: Sending) -> None:
         self.slots = slots
         self.size = size
         self.sending = sending

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.profile import RANKS, Scale
+from ..core.durations import RANKS, Scale
 from ..core.shape_forms import shape_id, shape_text
 from .command_shapes import command_shape, limit_and_skip
 from .records import WorkloadShape

@@ -9,7 +9,7 @@ from typing import Any
 
 from bson import json_util
 
-from ..core.profile import RANKS
+from ..core.durations import RANKS
 from ..core.shape_forms import shape_id, shape_text
 from ..core.shape_profiles import ShapeProfile
 from ..profiles import ProfileSnapshot, sketch_scale

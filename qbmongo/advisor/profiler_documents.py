@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from ..core.profile import Scale
+from ..core.durations import Scale
 from ..profiles import sketch_scale
 from .gathering import Gathering
 from .records import WorkloadShape

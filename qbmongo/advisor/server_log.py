@@ -13,7 +13,7 @@ from typing import Any
 
 from bson import json_util
 
-from ..core.profile import Scale
+from ..core.durations import Scale
 from ..profiles import sketch_scale
 from .gathering import Gathering
 from .records import WorkloadShape

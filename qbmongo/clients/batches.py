@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import (
@@ -35,7 +35,9 @@ from .own_errors import copy_of
 __all__ = [
     "SEND_ALONE",
     "Raised",
+    "Told",
     "answers",
+    "changed_by",
     "documents",
     "models",
     "plain_arguments",
@@ -50,33 +52,44 @@ _NOT_OF_ALL = (BulkWriteError, ClientBulkWriteException, WriteError)
 _TIMED_OUT = 50
 
 
-class _SendAlone:
+class Told:
+    """What a caller is given that is no result."""
+
+    __slots__ = ()
+
+
+class _SendAlone(Told):
     """What a caller is given that must make its plain call."""
+
+    __slots__ = ()
 
 
 SEND_ALONE = _SendAlone()
 
 
-class Raised(NamedTuple):
+class Raised(Told):
     """What a caller is given that must raise."""
 
-    error: BaseException
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 def documents(batch: Batch) -> list[Any]:
     """The documents of a batch of inserts."""
-    return [own_document(slot.item) for slot in batch.slots]
+    return [own_document(write) for write in batch.slots]
 
 
 def own_document(write: JoinedWrite) -> Any:
     """An inserted document as it is sent: a copy that nobody can change."""
     sent = write.document
-    return RawBSONDocument(sent.raw) if sent.shown is None else sent.shown
+    return RawBSONDocument(sent) if type(sent) is bytes else sent
 
 
 def models(batch: Batch, namespace: str) -> list[Any]:
     """The requests of a batch of updates, replacements and deletes for `client.bulk_write`."""
-    return [_model(slot.item, namespace) for slot in batch.slots]
+    return [_model(write, namespace) for write in batch.slots]
 
 
 def _model(write: JoinedWrite, namespace: str) -> Any:
@@ -121,8 +134,7 @@ def _read(details: Mapping[str, Any], error: Any, wire: Wire) -> BatchReply:
     """A client bulk write's result, or the details of its exception."""
     results: dict[int, Any] = {}
     for name in ("updateResults", "deleteResults"):
-        for place, result in details[name].items():
-            results[place] = result.raw_result
+        results.update({place: result.raw_result for place, result in details[name].items()})
     errors = {item["idx"]: item for item in details["writeErrors"]}
     concern = _concern(details)
     if error is not None:
@@ -150,20 +162,31 @@ def answers(batch: Batch, verdicts: list[Verdict], error: BaseException | None) 
     if isinstance(error, ClientBulkWriteException):
         told = error.error
         whole = told if isinstance(told, BaseException) else None
-    return [
-        _answer(slot.item, verdict, whole)
-        for slot, verdict in zip(batch.slots, verdicts, strict=True)
-    ]
+    given: list[Any] = []
+    for write, verdict in zip(batch.slots, verdicts, strict=True):
+        if verdict.kind != "done":
+            given.append(_unusual(verdict, whole))
+        elif write.kind == "insert_one":
+            given.append(InsertOneResult(write.identity, True))
+        elif write.kind == "delete_one":
+            given.append(DeleteResult(verdict.document, True))  # type: ignore[arg-type]
+        else:
+            given.append(UpdateResult(verdict.document, True))
+    return given
 
 
-def _answer(write: JoinedWrite, verdict: Verdict, whole: BaseException | None) -> Any:
+def changed_by(write: JoinedWrite, result: Any) -> int:
+    """How many documents a write's result says it changed: `arguments.changed`, of `answers`."""
+    if write.kind == "insert_one":
+        return 1
+    document = result.raw_result
+    if write.kind == "delete_one":
+        return document["n"]  # type: ignore[no-any-return]
+    return document["nModified"] + (document.get("upserted") is not None)  # type: ignore[no-any-return]
+
+
+def _unusual(verdict: Verdict, whole: BaseException | None) -> Told:
     kind, document = verdict.kind, verdict.document
-    if kind == "done":
-        if write.kind == "insert_one":
-            return InsertOneResult(write.document["_id"], True)
-        if write.kind == "delete_one":
-            return DeleteResult(document, True)  # type: ignore[arg-type]
-        return UpdateResult(document, True)
     if kind == "alone":
         return SEND_ALONE
     if kind == "failed":
@@ -219,5 +242,5 @@ def plain_result(write: JoinedWrite, result: Any) -> Any:
     """The result of that call as the program's own call gives it."""
     if write.kind == "insert_one":
         # Of a raw document the driver tells no `_id`.
-        return InsertOneResult(write.document["_id"], result.acknowledged)
+        return InsertOneResult(write.identity, result.acknowledged)
     return result

@@ -1,10 +1,9 @@
 """Writes that travel together: what the three clients share.
 
-A call asks `admitted` whether it may travel with others, `enter`s its lane, and either goes alone
-at once or is `gather`ed and waits for what it will be given: a result, `Raised`, SEND_ALONE (make
-the plain call) or `Go` (make the plain call, and tell that its place on the wire is free again).
-Clients differ in how they wait, in how they send a batch beside their callers, and in how they
-bring the answers.
+A call `join`s: either it gathers with others, and waits for what it will be given (a result,
+`Raised`, SEND_ALONE: make the plain call, or `Go`: make the plain call, and tell that its place on
+the wire is free again), or it is a plain call from the beginning. Clients differ in how they wait,
+in how they send a batch beside their callers, and in how they bring the answers.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from typing import Any
 from ..core.coalesce import Coalescer, settle
 from ..core.engine import Engine, Scope
 from ..core.lanes import Lane
-from ..records import Batch, BatchReply, JoinedWrite, Sending, Slot, Verdict, WriteKind
+from ..records import Batch, BatchReply, JoinedWrite, Sending, Verdict, WriteKind
 from . import arguments
-from .batches import SEND_ALONE, answers, reply_of, untold
-from .joined_calls import GROUPS, encoded, joinable
+from .batches import SEND_ALONE, Raised, Told, answers, changed_by, reply_of, untold
+from .joined_calls import encoded, joinable
 from .listener import TRANSACTIONS, Wire
 from .writes import Write
 
@@ -34,10 +33,18 @@ CLOSING_S = 10.0
 class WriteLanes:
     """The lanes of writes through collection objects with one write concern and codec.
 
-    reasons: why writes of a kind of command go straight through, or None.
+    insert_reason, update_reason: why writes of that kind of command go straight through, or None.
     """
 
-    __slots__ = ("codec", "concern", "insert", "reasons", "update", "version")
+    __slots__ = (
+        "codec",
+        "concern",
+        "insert",
+        "insert_reason",
+        "update",
+        "update_reason",
+        "version",
+    )
 
     def __init__(self, concern: Any, codec: Any, version: int) -> None:
         self.concern = concern
@@ -45,10 +52,11 @@ class WriteLanes:
         self.version = version
         self.insert: Lane | None = None
         self.update: Lane | None = None
-        self.reasons: dict[str, str | None] = {"insert": None, "update": None}
+        self.insert_reason: str | None = None
+        self.update_reason: str | None = None
 
 
-class Go:
+class Go(Told):
     """What a caller is given that makes its plain call in a place on the wire."""
 
     __slots__ = ("_lane", "_sender", "_sending")
@@ -68,19 +76,29 @@ class Sender:
 
     send: sends a batch beside all callers: a task, or a thread of its own.
     read_indexes: reads the definitions of a collection's indexes, and tells `indexes_read`.
-    bring: gives those who wait in slots their answers. tasks, threads: for the client, what
-    sends for it.
+    bring: gives those who wait their answers. is_gone: whether a waiter waits no more. tasks,
+    threads: for the client, what sends for it.
     """
 
-    __slots__ = ("_bring", "_read_indexes", "_send", "coalescer", "engine", "tasks", "threads")
+    __slots__ = (
+        "_bring",
+        "_is_gone",
+        "_read_indexes",
+        "_send",
+        "coalescer",
+        "engine",
+        "tasks",
+        "threads",
+    )
 
     def __init__(
         self,
         engine: Engine,
         coalescer: Coalescer,
         send: Callable[[Sender, Lane, Batch], None],
-        bring: Callable[[Sender, list[tuple[Slot, Any]]], None],
+        bring: Callable[[Sender, list[JoinedWrite], list[Any]], None],
         read_indexes: Callable[[Sender, str, Any], None],
+        is_gone: Callable[[Any], bool],
     ) -> None:
         self.engine = engine
         self.coalescer = coalescer
@@ -89,6 +107,7 @@ class Sender:
         self._send = send
         self._bring = bring
         self._read_indexes = read_indexes
+        self._is_gone = is_gone
 
     def after_fork(self) -> None:
         """In the child nobody sends any more."""
@@ -98,80 +117,173 @@ class Sender:
 
     # Before
 
-    def admitted(
+    def join(
         self,
         scope: Scope,
         collection: Any,
-        client: Any,
         kind: WriteKind,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         bound: Any,
-    ) -> tuple[Lane, JoinedWrite] | None:
-        """The lane of a call that may travel with others, and what would travel; else None.
+        new_waiter: Callable[[], Any],
+    ) -> JoinedWrite | Write | None:
+        """A call begins.
 
-        collection, client: the driver's own objects. bound: the session bound to the context.
+        Args:
+            scope, collection: where; the collection is the driver's own object.
+            kind, args, kwargs: the method and what it was given.
+            bound: the session bound to the context.
+            new_waiter: makes what will be told the outcome, if the call gathers with others.
+
+        Returns:
+            JoinedWrite: it gathers. Otherwise it is a plain call, of this Write; None: of one that
+            is not begun yet.
         """
+        engine, coalescer = self.engine, self.coalescer
         try:
-            reason: Any = None
+            lanes = scope.write_lanes
+            if (
+                lanes is None
+                or lanes.concern is not collection.write_concern
+                or lanes.codec is not collection.codec_options
+                or lanes.version != coalescer.version
+            ):
+                lanes = self._lanes(scope, collection)
+            is_insert = kind == "insert_one"
+            lane: Lane = lanes.insert if is_insert else lanes.update
+            now_s = monotonic()
+            reason: Any
             if bound is not None:
                 reason = "session"
             elif arguments.under_timeout(collection._timeout):
                 reason = "timeout"
-            elif self.coalescer.off_reason is not None:
-                reason = self.coalescer.off_reason
+            elif coalescer.off_reason is not None:
+                reason = coalescer.off_reason
+            elif (reason := lanes.insert_reason if is_insert else lanes.update_reason) is not None:
+                pass
+            elif TRANSACTIONS.wrote_to(scope.namespace, now_s):
+                reason = "transaction"
+            elif not is_insert and not coalescer.can_bulk_write(now_s):
+                reason = "unsupported"
             else:
-                group = GROUPS[kind]
-                lanes = self._lanes(scope, collection, client)
-                reason = lanes.reasons[group]
-                if reason is None:
-                    now_s = monotonic()
-                    if TRANSACTIONS.wrote_to(scope.namespace, now_s):
-                        reason = "transaction"
-                    elif group == "update" and not self.coalescer.can_bulk_write(now_s):
-                        reason = "unsupported"
+                reason = joinable(kind, args, kwargs, ())
+                if reason == "filter":
+                    reason = self._by_index(scope, collection, kind, args, kwargs, now_s)
+            if type(reason) is not JoinedWrite:
+                coalescer.refused[reason] += 1
+                return None
+            write = reason
+            stats = scope.joining_stats(kind, write.filter, write.document, kwargs)
+            if stats is not None:
+                pace = stats.pace
+                if pace is None:
+                    pace = coalescer.pace(stats)
+                if pace.wanted or pace.is_slow(now_s):
+                    plain = self._plain(scope, collection, kind, args, kwargs, stats, now_s)
+                    if pace.is_slow(now_s):
+                        coalescer.refused["slow"] += 1
                     else:
-                        write = joinable(kind, args, kwargs, ())
-                        if write == "filter":
-                            indexed = self._indexed(scope.namespace, now_s)
-                            write = joinable(kind, args, kwargs, indexed)
-                        if type(write) is JoinedWrite:
-                            return getattr(lanes, group), write
-                        reason = write
-                        if reason == "filter" and self.coalescer.indexes.is_wanted(
-                            scope.namespace, now_s
-                        ):
-                            self._read_indexes(self, scope.namespace, collection)
-            self.coalescer.refused[reason] += 1
+                        pace.wanted = False
+                        plain.watch(pace, lane.limits.patience_s)
+                        coalescer.refused["looked_at"] += 1
+                    return plain
+            sending: Sending | None
+            is_alone = engine.mutable_ok  # one thread runs all, and needs no lock
+            if is_alone:
+                sending = lane.enter(now_s)
+            else:
+                with engine.lock:
+                    sending = lane.enter(now_s)
+            if sending is None:
+                size = encoded(write, collection.codec_options, shown=scope.cache is not None)
+                unfit = None
+                if size is None:
+                    unfit = "unencodable"
+                elif size > lane.limits.max_bytes // 4:
+                    unfit = "size"
+                elif not coalescer.has_space(size):
+                    unfit = "pending"
+                if size is None or unfit is not None:
+                    coalescer.refused[unfit] += 1  # type: ignore[index]
+                    return self._plain(scope, collection, kind, args, kwargs, stats, now_s)
+                write.size = size
+                write.scope = scope
+                write.collection = collection
+                write.lane = lane
+                write.stats = stats
+                write.started_s = write.gathered_s = now_s
+                write.waiter = new_waiter()
+                if is_alone:
+                    lane.put(write)
+                else:
+                    with engine.lock:
+                        write.gathered_s = gathered_s = monotonic()
+                        # A place may have become free meanwhile.
+                        sending = lane.enter(gathered_s)
+                        if sending is None:
+                            lane.put(write)
+            if sending is not None:
+                plain = self._plain(scope, collection, kind, args, kwargs, stats, now_s)
+                plain.go = Go(self, lane, sending)
+                return plain
         except Exception as error:
-            self.engine.fault("coalesce", error)
-        return None
+            engine.fault("coalesce", error)
+            return None
+        if lane.limits.linger_s:
+            with engine.lock:
+                batch = lane.ready(monotonic())
+            if batch is not None:
+                self.dispatch(lane, batch)
+        return write
 
-    def _lanes(self, scope: Scope, collection: Any, client: Any) -> WriteLanes:
+    def _plain(
+        self,
+        scope: Scope,
+        collection: Any,
+        kind: WriteKind,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        stats: Any,
+        started_s: float,
+    ) -> Write:
+        """A call that could have joined others, as its plain call."""
+        plain = Write.begun(scope, kind, args, kwargs, stats, started_s)
+        if not self.engine.mutable_ok:
+            plain.freeze(collection.codec_options)
+        return plain
+
+    def _by_index(
+        self,
+        scope: Scope,
+        collection: Any,
+        kind: WriteKind,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        now_s: float,
+    ) -> JoinedWrite | str:
+        """A call by other fields than `_id`, if it finds its document by an index."""
+        namespace = scope.namespace
+        write = joinable(kind, args, kwargs, self._indexed(namespace, now_s))
+        if write == "filter" and self.coalescer.indexes.is_wanted(namespace, now_s):
+            self._read_indexes(self, namespace, collection)
+        return write
+
+    def _lanes(self, scope: Scope, collection: Any) -> WriteLanes:
         concern, codec = collection.write_concern, collection.codec_options
-        known = scope.write_lanes
-        version = self.coalescer.version
-        if (
-            known is not None
-            and known.concern is concern
-            and known.codec is codec
-            and known.version == version
-        ):
-            return known  # type: ignore[no-any-return]
+        client = collection.database.client
         limits = scope.coalesce
         assert limits is not None
-        lanes = WriteLanes(concern, codec, version)
-        reasons = lanes.reasons
+        lanes = WriteLanes(concern, codec, self.coalescer.version)
         default = client.write_concern
         if not concern.acknowledged:
-            reasons["insert"] = reasons["update"] = "unacknowledged"
+            lanes.insert_reason = lanes.update_reason = "unacknowledged"
         elif concern.is_server_default and not default.is_server_default:
             # The driver would take the client's in its place.
-            reasons["update"] = "write_concern"
+            lanes.update_reason = "write_concern"
         if codec.document_class is not dict:
-            reasons["insert"] = reasons["insert"] or "codec"
+            lanes.insert_reason = lanes.insert_reason or "codec"
         if codec.document_class is not dict or codec != client.codec_options:
-            reasons["update"] = reasons["update"] or "codec"
+            lanes.update_reason = lanes.update_reason or "codec"
         with self.engine.lock:
             variant = (concern, codec)
             lanes.insert = self.coalescer.lane(scope.namespace, "insert", variant, limits)
@@ -188,77 +300,21 @@ class Sender:
         """The definitions of a collection's indexes, or None if they could not be read."""
         self.coalescer.indexes.read(namespace, indexes, monotonic())
 
-    def enter(self, lane: Lane, write: Write) -> Any:
-        """How a write begins.
-
-        Returns Go: a place on the wire for a lone call. SEND_ALONE: alone and beside the lane, as
-        writes of its shape hold up others. None: it has to gather.
-        """
-        try:
-            now_s = monotonic()
-            stats = write.stats
-            if stats is not None:
-                pace = self.coalescer.pace(stats)
-                if pace.is_slow(now_s):
-                    self.coalescer.refused["slow"] += 1
-                    return SEND_ALONE
-                if pace.wanted:
-                    pace.wanted = False
-                    write.watch(pace, lane.limits.patience_s)
-                    self.coalescer.refused["looked_at"] += 1
-                    return SEND_ALONE
-            with self.engine.lock:
-                sending = lane.enter(now_s)
-        except Exception as error:
-            self.engine.fault("coalesce", error)
-            return SEND_ALONE
-        return None if sending is None else Go(self, lane, sending)
-
-    def gather(
-        self, lane: Lane, joined: JoinedWrite, write: Write, waiter: Any
-    ) -> Slot | Go | None:
-        """Puts a write among those that gather.
-
-        Go: a place became free meanwhile. None: it goes straight through after all.
-        """
-        try:
-            codec = write.collection.codec_options
-            size = encoded(joined, codec, shown=write.scope.cache is not None)
-            reason = None
-            if size is None:
-                reason = "unencodable"
-            elif size > lane.limits.max_bytes // 4:
-                reason = "size"
-            elif not self.coalescer.has_space(size):
-                reason = "pending"
-            if reason is not None:
-                self.coalescer.refused[reason] += 1
-                return None
-            assert size is not None
-            joined.call = write
-            joined.stats = write.stats
-            engine = self.engine
-            with engine.lock:
-                now_s = monotonic()
-                # Where one thread runs all, nothing has changed since `enter`.
-                sending = None if engine.mutable_ok else lane.enter(now_s)
-                if sending is not None:
-                    return Go(self, lane, sending)
-                slot = lane.gather(joined, size, waiter, now_s)
-        except Exception as error:
-            self.engine.fault("coalesce", error)
-            return None
-        if lane.limits.linger_s:
-            with self.engine.lock:
-                batch = lane.ready(monotonic())
-            if batch is not None:
-                self.dispatch(lane, batch)
-        return slot
-
-    def leave(self, lane: Lane, slot: Slot) -> None:
+    def given_up(self, write: JoinedWrite) -> None:
         """A caller gave up waiting; nothing happens to what was dispatched."""
         with self.engine.lock:
-            lane.cancel(slot)
+            write.lane.cancel(write)
+        if not write.is_recorded:
+            write.is_recorded = True
+            Write.of(write).failed()
+
+    @staticmethod
+    def alone(write: JoinedWrite, told: Any) -> Write:
+        """The plain call of who was told SEND_ALONE or Go."""
+        plain = Write.of(write)
+        if type(told) is Go:
+            plain.go = told
+        return plain
 
     # Sending
 
@@ -286,7 +342,8 @@ class Sender:
     def dispatch(self, lane: Lane, batch: Batch) -> None:
         """Sends a batch as one command; or what is in it alone, where that is what has to be."""
         while True:
-            slots = [slot for slot in batch.slots if not slot.waiter.is_gone]
+            is_gone = self._is_gone
+            slots = [write for write in batch.slots if not is_gone(write.waiter)]
             self.coalescer.counts.left += len(batch.slots) - len(slots)
             batch.slots = slots
             if len(slots) == 1:
@@ -313,10 +370,9 @@ class Sender:
             return False
         return True
 
-    def _goes_alone(self, slot: Slot) -> bool:
+    def _goes_alone(self, write: JoinedWrite) -> bool:
         now_s = monotonic()
-        write = slot.item
-        if TRANSACTIONS.wrote_to(write.call.scope.namespace, now_s):
+        if TRANSACTIONS.wrote_to(write.scope.namespace, now_s):
             return True
         return write.kind != "insert_one" and not self.coalescer.can_bulk_write(now_s)
 
@@ -347,15 +403,43 @@ class Sender:
             self.engine.fault("settle_batch", fault)
             self.coalescer.off_reason = "fault"
             given = [untold(error) for _ in batch.slots]
+        self._record(batch.slots, given)
         self._give(batch, given)
         self.landed(lane, batch.sending)
 
+    def _record(self, writes: list[JoinedWrite], given: list[Any]) -> None:
+        """Has calls counted that are over with what they are given: what each of them waited."""
+        try:
+            now_s = monotonic()
+            rows_of: dict[Any, list[float]] = {}
+            failed: dict[Any, int] = {}
+            known = rows = None
+            for write, answer in zip(writes, given, strict=True):
+                stats = write.stats
+                if stats is None or write.is_recorded:
+                    continue
+                documents = 0
+                if not isinstance(answer, Told):
+                    documents = changed_by(write, answer)
+                elif type(answer) is Raised:
+                    failed[stats] = failed.get(stats, 0) + 1
+                else:
+                    continue  # its own call follows
+                write.is_recorded = True
+                if stats is not known or rows is None:
+                    known, rows = stats, rows_of.setdefault(stats, [])
+                rows += (now_s - write.started_s, documents, 0, 0, now_s)
+            for stats, rows in rows_of.items():
+                stats.record_batch(rows, failed.get(stats, 0))
+        except Exception as error:
+            self.engine.fault("settle_write", error)
+
     def _give(self, batch: Batch, given: list[Any]) -> None:
         """Brings each operation of a batch what its caller is given; the batch is over then."""
-        slots = batch.slots
-        # Slot and batch hold each other, and would stay until the garbage collector comes by.
+        writes = batch.slots
+        # Write and batch hold each other, and would stay until the garbage collector comes by.
         batch.slots = []
-        self._bring(self, list(zip(slots, given, strict=True)))
+        self._bring(self, writes, given)
 
     def _learn(
         self, batch: Batch, reply: BatchReply, verdicts: list[Verdict], patience_s: float
@@ -364,5 +448,5 @@ class Sender:
         with self.engine.lock:
             coalescer.count(verdicts)
             coalescer.arrived(batch, patience_s, monotonic())
-            if batch.slots[0].item.kind != "insert_one":
+            if batch.slots[0].kind != "insert_one":
                 coalescer.bulk_write_answered(reply, monotonic())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -14,84 +15,83 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from ..core.lanes import Lane
-from ..records import Batch, JoinedWrite, Slot
-from .batches import SEND_ALONE, Raised, documents, models, plain_arguments, plain_result
+from ..records import Batch, JoinedWrite, WriteKind
+from .batches import Raised, Told, documents, models
 from .coalesced import Go, Sender
+from .joined_calls import JOINED_KINDS
 from .listener import WIRE, Wire
+from .parts import bound_async_session
 from .writes import Write
 
-__all__ = ["arm", "bring", "flush", "read_indexes", "send", "write_joined"]
+__all__ = ["arm", "bring", "flush", "is_gone", "observed_write", "read_indexes", "send"]
 
 _Driver = pymongo.asynchronous.collection.AsyncCollection
 
 
-class TaskSlot(asyncio.Future[Any]):
-    """What a task waits for: its part of a batch. is_gone: nobody waits any more."""
+def is_gone(waiter: asyncio.Future[Any]) -> bool:
+    """Whether nobody waits any more."""
+    return waiter.done()
 
-    is_gone = property(asyncio.Future.done)
 
+def observed_write(kind: WriteKind) -> Any:
+    """A write method of the driver's that tells the engine before and after.
 
-async def write_joined(
-    sender: Sender,
-    collection: Any,
-    driver_method: Any,
-    admitted: tuple[Lane, JoinedWrite],
-    write: Write,
-) -> Any:
-    """A write that may travel with others: alone at once, or with those that gather."""
-    lane, joined = admitted
-    gathered: JoinedWrite | None = None
-    go: Any = sender.enter(lane, write)
-    if go is None:
-        loop = asyncio.get_running_loop()
-        waiter = TaskSlot(loop=loop)
-        write.collection, write.client = collection, collection.database.client
-        slot: Any = sender.gather(lane, joined, write, waiter)
-        if type(slot) is Slot:
-            if lane.timer is None:
-                arm(sender, lane, loop)
-            try:
-                answer = await waiter
-            except BaseException:
-                _given_up(sender, lane, slot, waiter)
-                write.failed()
-                raise
-            if type(answer) is Raised:
-                write.joined(None)
+    One coroutine for all that may happen to a call: a second one would cost each of many callers.
+    """
+    driver_method = getattr(_Driver, kind)
+    may_join = kind in JOINED_KINDS
+
+    @functools.wraps(driver_method)
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = self._qb
+        if scope is None or not scope.active:
+            return await driver_method(self, *args, **kwargs)
+        write = None
+        if may_join and scope.coalesce is not None:
+            sender = self._database.client._qb.sender
+            loop = asyncio.get_running_loop()
+            session = bound_async_session()
+            write = sender.join(scope, self, kind, args, kwargs, session, loop.create_future)
+            if type(write) is JoinedWrite:
+                if write.lane.timer is None:
+                    arm(sender, write.lane, loop)
                 try:
-                    raise answer.error
-                finally:
-                    # The error's traceback holds this frame: nothing here may hold the error.
-                    del answer, slot, waiter
-            if answer is not SEND_ALONE and type(answer) is not Go:
-                write.joined(answer)
-                return answer
-            write.args, write.kwargs = plain_arguments(slot.item)
-            go = answer if type(answer) is Go else None
-            gathered = slot.item
-            # As above: the driver's own errors hold their tracebacks for a while.
-            del answer, slot, waiter
-        else:
-            go = slot
-    try:
-        result = await driver_method(collection, *write.args, **write.kwargs)
-    except BaseException:
-        write.failed()
-        raise
-    finally:
-        if type(go) is Go:
-            go.landed()
-    if gathered is None:
-        write.done(result)
-        return result
-    write.joined(result)
-    return plain_result(gathered, result)
+                    answer = await write.waiter
+                except BaseException:
+                    _given_up(sender, write)
+                    raise
+                if not isinstance(answer, Told):
+                    return answer
+                if type(answer) is Raised:
+                    try:
+                        raise answer.error
+                    finally:
+                        # The error's traceback holds this frame: nothing here may hold the error.
+                        del answer, write
+                # As above: the driver's own errors hold their tracebacks for a while.
+                write.waiter = None
+                write = sender.alone(write, answer)
+                del answer
+        if write is None:
+            write = Write(scope, kind, args, kwargs)
+        try:
+            result = await driver_method(self, *write.args, **write.kwargs)
+        except BaseException:
+            write.failed()
+            raise
+        finally:
+            if write.go is not None:
+                write.go.landed()
+        return write.finished(result)
+
+    return method
 
 
-def _given_up(sender: Sender, lane: Lane, slot: Slot, waiter: TaskSlot) -> None:
+def _given_up(sender: Sender, write: JoinedWrite) -> None:
     """The task was cancelled."""
-    sender.leave(lane, slot)
+    sender.given_up(write)
     # It may have been given a place in the same turn.
+    waiter = write.waiter
     if waiter.done() and not waiter.cancelled() and type(waiter.result()) is Go:
         waiter.result().landed()
 
@@ -129,9 +129,9 @@ def send(sender: Sender, lane: Lane, batch: Batch) -> None:
 
 
 def _give_up(batch: Batch) -> None:
-    for slot in batch.slots:
+    for write in batch.slots:
         with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
-            slot.waiter.cancel()
+            write.waiter.cancel()
 
 
 def _spawn(sender: Sender, work: Coroutine[Any, Any, None]) -> None:
@@ -141,19 +141,20 @@ def _spawn(sender: Sender, work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _carry(sender: Sender, lane: Lane, batch: Batch) -> None:
-    call: Write = batch.slots[0].item.call
-    collection = call.collection
+    first: JoinedWrite = batch.slots[0]
+    kind, namespace, collection = first.kind, first.scope.namespace, first.collection
+    del first
     wire = Wire()
     WIRE.set(wire)
     result: Any = None
     error: BaseException | None = None
     try:
-        if batch.slots[0].item.kind == "insert_one":
+        if kind == "insert_one":
             result = await _Driver.insert_many(collection, documents(batch), ordered=False)
         else:
             result = await AsyncMongoClient.bulk_write(
-                call.client,
-                models(batch, call.scope.namespace),
+                collection.database.client,
+                models(batch, namespace),
                 ordered=False,
                 verbose_results=True,
                 write_concern=collection.write_concern,
@@ -169,16 +170,16 @@ async def _carry(sender: Sender, lane: Lane, batch: Batch) -> None:
         sender.outcome(lane, batch, result, error, wire)
     finally:
         # An error's traceback holds this frame: nothing here may hold the error, or the batch.
-        del error, result, batch, call
+        del error, result, batch
 
 
-def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
+def bring(sender: Sender, writes: list[JoinedWrite], given: list[Any]) -> None:
     """Gives tasks their answers."""
-    for slot, answer in answers:
-        future = slot.waiter
+    for write, answer in zip(writes, given, strict=True):
+        waiter = write.waiter
         try:
-            if not future.done():
-                future.set_result(answer)
+            if not waiter.done():
+                waiter.set_result(answer)
                 continue
         except RuntimeError:  # a closed loop: nobody waits any more
             pass

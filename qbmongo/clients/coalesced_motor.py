@@ -13,16 +13,21 @@ from collections.abc import Callable
 from typing import Any
 
 import motor.frameworks.asyncio as executor
+import motor.motor_asyncio as driver
+import pymongo.collection
+from motor.metaprogramming import unwrap_args_session, unwrap_kwargs_session
 
 from ..core.lanes import Lane
-from ..records import Batch, JoinedWrite, Slot
-from .batches import SEND_ALONE, Raised, plain_arguments, plain_result
+from ..records import Batch, JoinedWrite, WriteKind
+from .batches import SEND_ALONE, Raised
 from .coalesced import Go, Sender
 from .coalesced_async import arm
 from .coalesced_sync import carry, list_indexes
+from .joined_calls import JOINED_KINDS
+from .parts import bound_sync_session
 from .writes import Write
 
-__all__ = ["bring", "flush", "read_indexes", "send", "write_joined"]
+__all__ = ["bring", "flush", "is_gone", "observed_write", "read_indexes", "send"]
 
 
 class FutureSlot:
@@ -37,49 +42,69 @@ class FutureSlot:
         self.method = method
         self.context = contextvars.copy_context()
 
-    @property
-    def is_gone(self) -> bool:
-        """The program cancelled it."""
-        return bool(self.future.cancelled())
+
+def is_gone(waiter: FutureSlot) -> bool:
+    """Whether the program cancelled it."""
+    return bool(waiter.future.cancelled())
 
 
-def write_joined(
-    sender: Sender,
-    collection: Any,
-    loop: Any,
-    sync_method: Callable[..., Any],
-    admitted: tuple[Lane, JoinedWrite],
-    write: Write,
-) -> Any:
-    """A write that may travel with others, as a Future. collection: the driver's own."""
-    lane, joined = admitted
-    go: Any = sender.enter(lane, write)
-    if go is None:
-        waiter = FutureSlot(loop, sync_method)
-        write.collection, write.client = collection, collection.database.client
-        slot: Any = sender.gather(lane, joined, write, waiter)
-        if type(slot) is Slot:
-            if lane.timer is None:
-                with contextlib.suppress(RuntimeError):  # a closed loop
-                    arm(sender, lane, loop)
-            return waiter.future
-        go = slot
-    write.freeze(collection.codec_options)
+def observed_write(kind: WriteKind) -> Any:
+    """A write method of the driver's that tells the engine before and after."""
+    driver_method = getattr(driver.AsyncIOMotorCollection, kind)
+    sync_method = getattr(pymongo.collection.Collection, kind)
+    may_join = kind in JOINED_KINDS
+
+    @functools.wraps(driver_method)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = self._qb
+        if scope is None or not scope.active:
+            return driver_method(self, *args, **kwargs)
+        delegate, loop = self.delegate, self.get_io_loop()
+        if may_join and scope.coalesce is not None:
+            sender = self.database.client._qb.sender
+            session = bound_sync_session()
+            write = sender.join(
+                scope,
+                delegate,
+                kind,
+                args,
+                kwargs,
+                session,
+                functools.partial(FutureSlot, loop, sync_method),
+            )
+            if type(write) is JoinedWrite:
+                if write.lane.timer is None:
+                    with contextlib.suppress(RuntimeError):  # a closed loop
+                        arm(sender, write.lane, loop)
+                return write.waiter.future
+            if write is not None:
+                return _alone_at_once(loop, sync_method, delegate, write)
+        write = Write(scope, kind, args, kwargs, delegate.codec_options)
+        write.args = tuple(unwrap_args_session(write.args))
+        write.kwargs = unwrap_kwargs_session(write.kwargs)
+        return executor.run_on_executor(
+            loop, functools.partial(_plain, sync_method, delegate, write)
+        )
+
+    return method
+
+
+def _alone_at_once(loop: Any, method: Callable[..., Any], collection: Any, write: Write) -> Any:
+    """A call that could have joined others, as its plain call in a place on the wire."""
     begun: list[bool] = []
 
     def job() -> Any:
         begun.append(True)
-        result = _plain(sync_method, collection, write, go)
-        write.done(result)
-        return result
+        return _plain(method, collection, write)
 
+    go = write.go
     try:
         future = executor.run_on_executor(loop, job)
     except BaseException:  # a closed loop
-        if type(go) is Go:
+        if go is not None:
             go.landed()
         raise
-    if type(go) is Go:
+    if go is not None:
 
         def ended(done: Any) -> None:
             # Cancelled before a thread took it: then nobody else tells.
@@ -90,16 +115,17 @@ def write_joined(
     return future
 
 
-def _plain(method: Callable[..., Any], collection: Any, write: Write, go: Any) -> Any:
+def _plain(method: Callable[..., Any], collection: Any, write: Write) -> Any:
     """The plain call, in an executor thread."""
     try:
-        return method(collection, *write.args, **write.kwargs)
+        result = method(collection, *write.args, **write.kwargs)
     except BaseException:
         write.failed()
         raise
     finally:
-        if type(go) is Go:
-            go.landed()
+        if write.go is not None:
+            write.go.landed()
+    return write.finished(result)
 
 
 def _run(job: Callable[[], Any], context: contextvars.Context) -> None:
@@ -115,36 +141,30 @@ def send(sender: Sender, lane: Lane, batch: Batch) -> None:
     _run(functools.partial(carry, sender, lane, batch), contextvars.Context())
 
 
-def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
+def bring(sender: Sender, writes: list[JoinedWrite], given: list[Any]) -> None:
     """Resolves the Futures; plain calls that have to follow are sent whoever waits for them."""
     ready: dict[Any, list[tuple[Any, Any]]] = {}
-    for slot, answer in answers:
-        waiter = slot.waiter
+    for write, answer in zip(writes, given, strict=True):
+        waiter = write.waiter
         if answer is SEND_ALONE or type(answer) is Go:
-            go = answer if type(answer) is Go else None
-            _run(functools.partial(_alone, slot, go), waiter.context)
+            _run(functools.partial(_alone, sender, write, answer), waiter.context)
             continue
-        slot.item.call.joined(None if type(answer) is Raised else answer)
         ready.setdefault(waiter.loop, []).append((waiter.future, answer))
     for loop, pairs in ready.items():
         with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
             loop.call_soon_threadsafe(_resolve, pairs, context=contextvars.Context())
 
 
-def _alone(slot: Slot, go: Go | None) -> None:
+def _alone(sender: Sender, joined: JoinedWrite, told: Any) -> None:
     """A gathered write's plain call, in an executor thread."""
-    waiter = slot.waiter
-    call: Write = slot.item.call
-    if waiter.is_gone:
-        if go is not None:
-            go.landed()
+    waiter: FutureSlot = joined.waiter
+    if is_gone(waiter):
+        if type(told) is Go:
+            told.landed()
         return
     answer: Any
     try:
-        call.args, call.kwargs = plain_arguments(slot.item)
-        result = _plain(waiter.method, call.collection, call, go)
-        call.joined(result)
-        answer = plain_result(slot.item, result)
+        answer = _plain(waiter.method, joined.collection, sender.alone(joined, told))
     except BaseException as error:
         answer = Raised(error)
     with contextlib.suppress(RuntimeError):
@@ -152,7 +172,7 @@ def _alone(slot: Slot, go: Go | None) -> None:
             _resolve, [(waiter.future, answer)], context=contextvars.Context()
         )
     # An error's traceback holds this frame: nothing here may hold the error.
-    del answer, slot, waiter
+    del answer, joined, waiter
 
 
 def _resolve(pairs: list[tuple[Any, Any]]) -> None:

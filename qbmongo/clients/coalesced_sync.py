@@ -15,13 +15,24 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from ..core.lanes import Lane
-from ..records import Batch, JoinedWrite, Slot
-from .batches import SEND_ALONE, Raised, documents, models, plain_arguments, plain_result
+from ..records import Batch, JoinedWrite, WriteKind
+from .batches import Raised, Told, documents, models
 from .coalesced import Go, Sender
+from .joined_calls import JOINED_KINDS
 from .listener import WIRE, Wire
+from .parts import bound_sync_session
 from .writes import Write
 
-__all__ = ["bring", "carry", "flush", "list_indexes", "read_indexes", "send", "write_joined"]
+__all__ = [
+    "bring",
+    "carry",
+    "flush",
+    "is_gone",
+    "list_indexes",
+    "observed_write",
+    "read_indexes",
+    "send",
+]
 
 _Driver = pymongo.collection.Collection
 
@@ -58,61 +69,60 @@ class ThreadSlot:
             self._answer.landed()
 
 
-def write_joined(
-    sender: Sender,
-    collection: Any,
-    driver_method: Any,
-    admitted: tuple[Lane, JoinedWrite],
-    write: Write,
-) -> Any:
-    """A write that may travel with others: alone at once, or with those that gather."""
-    lane, joined = admitted
-    gathered: JoinedWrite | None = None
-    go: Any = sender.enter(lane, write)
-    if go is None:
-        waiter = ThreadSlot()
-        write.collection, write.client = collection, collection.database.client
-        slot: Any = sender.gather(lane, joined, write, waiter)
-        if type(slot) is Slot:
-            answer = _answer(sender, lane, slot, waiter, write)
-            if type(answer) is Raised:
-                write.joined(None)
-                try:
-                    raise answer.error
-                finally:
-                    # The error's traceback holds this frame: nothing here may hold the error.
-                    del answer, slot, waiter
-            if answer is not SEND_ALONE and type(answer) is not Go:
-                write.joined(answer)
-                return answer
-            write.args, write.kwargs = plain_arguments(slot.item)
-            go = answer if type(answer) is Go else None
-            gathered = slot.item
-            # As above: the driver's own errors hold their tracebacks for a while.
-            del answer, slot, waiter
-        else:
-            go = slot
-            write.freeze(collection.codec_options)
-    else:
-        write.freeze(collection.codec_options)
-    try:
-        result = driver_method(collection, *write.args, **write.kwargs)
-    except BaseException:
-        write.failed()
-        raise
-    finally:
-        if type(go) is Go:
-            go.landed()
-    if gathered is None:
-        write.done(result)
-        return result
-    write.joined(result)
-    return plain_result(gathered, result)
+def is_gone(waiter: ThreadSlot) -> bool:
+    """Whether nobody waits any more."""
+    return waiter.is_gone
 
 
-def _answer(sender: Sender, lane: Lane, slot: Slot, waiter: ThreadSlot, write: Write) -> Any:
+def observed_write(kind: WriteKind) -> Any:
+    """A write method of the driver's that tells the engine before and after."""
+    driver_method = getattr(_Driver, kind)
+    may_join = kind in JOINED_KINDS
+
+    @functools.wraps(driver_method)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = self._qb
+        if scope is None or not scope.active:
+            return driver_method(self, *args, **kwargs)
+        write = None
+        if may_join and scope.coalesce is not None:
+            sender = self._database.client._qb.sender
+            session = bound_sync_session()
+            write = sender.join(scope, self, kind, args, kwargs, session, ThreadSlot)
+            if type(write) is JoinedWrite:
+                answer = _answer(sender, write)
+                if not isinstance(answer, Told):
+                    return answer
+                if type(answer) is Raised:
+                    try:
+                        raise answer.error
+                    finally:
+                        # The error's traceback holds this frame: nothing here may hold the error.
+                        del answer, write
+                # As above: the driver's own errors hold their tracebacks for a while.
+                write.waiter = None
+                write = sender.alone(write, answer)
+                del answer
+        if write is None:
+            write = Write(scope, kind, args, kwargs, self.codec_options)
+        try:
+            result = driver_method(self, *write.args, **write.kwargs)
+        except BaseException:
+            write.failed()
+            raise
+        finally:
+            if write.go is not None:
+                write.go.landed()
+        return write.finished(result)
+
+    return method
+
+
+def _answer(sender: Sender, write: JoinedWrite) -> Any:
+    waiter: ThreadSlot = write.waiter
+    lane = write.lane
     try:
-        while slot.batch is None:
+        while write.batch is None:
             # Every thread that waits looks itself when it is held up; none has to for others.
             due_s = sender.due_s(lane)
             if waiter.wait(_LONGEST_S if due_s is None else max(0.0, due_s - time.monotonic())):
@@ -120,9 +130,8 @@ def _answer(sender: Sender, lane: Lane, slot: Slot, waiter: ThreadSlot, write: W
             sender.overdue(lane)
         waiter.wait(-1)
     except BaseException:
-        sender.leave(lane, slot)
         waiter.give_up()
-        write.failed()
+        sender.given_up(write)
         raise
     return waiter.answer
 
@@ -138,19 +147,20 @@ def send(sender: Sender, lane: Lane, batch: Batch) -> None:
 
 def carry(sender: Sender, lane: Lane, batch: Batch) -> None:
     """Sends a batch and gives everyone in it what it brought; blocks."""
-    call: Write = batch.slots[0].item.call
-    collection = call.collection
+    first: JoinedWrite = batch.slots[0]
+    kind, namespace, collection = first.kind, first.scope.namespace, first.collection
+    del first
     wire = Wire()
     token = WIRE.set(wire)
     result: Any = None
     error: BaseException | None = None
     try:
-        if batch.slots[0].item.kind == "insert_one":
+        if kind == "insert_one":
             result = _Driver.insert_many(collection, documents(batch), ordered=False)
         else:
             result = MongoClient.bulk_write(
-                call.client,
-                models(batch, call.scope.namespace),
+                collection.database.client,
+                models(batch, namespace),
                 ordered=False,
                 verbose_results=True,
                 write_concern=collection.write_concern,
@@ -163,13 +173,13 @@ def carry(sender: Sender, lane: Lane, batch: Batch) -> None:
         sender.outcome(lane, batch, result, error, wire)
     finally:
         # An error's traceback holds this frame: nothing here may hold the error, or the batch.
-        del error, result, batch, call
+        del error, result, batch
 
 
-def bring(sender: Sender, answers: list[tuple[Slot, Any]]) -> None:
+def bring(sender: Sender, writes: list[JoinedWrite], given: list[Any]) -> None:
     """Gives threads their answers."""
-    for slot, answer in answers:
-        slot.waiter.deliver(answer)
+    for write, answer in zip(writes, given, strict=True):
+        write.waiter.deliver(answer)
 
 
 def read_indexes(sender: Sender, namespace: str, collection: Any) -> None:

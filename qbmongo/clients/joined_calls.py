@@ -20,17 +20,10 @@ from ..core.snapshots import SCALARS, private
 from ..records import JoinedWrite, WriteKind
 from .frozen_writes import Sent
 
-__all__ = ["GROUPS", "JOINED_KINDS", "encoded", "joinable"]
+__all__ = ["JOINED_KINDS", "encoded", "joinable"]
 
-GROUPS: dict[str, Any] = {
-    "insert_one": "insert",
-    "update_one": "update",
-    "replace_one": "update",
-    "delete_one": "update",
-}
-"""Methods whose calls may travel together -> the kind of command that carries them."""
-
-JOINED_KINDS = frozenset(GROUPS)
+JOINED_KINDS = frozenset({"insert_one", "update_one", "replace_one", "delete_one"})
+"""Methods whose calls may travel together."""
 
 # What a method's positional arguments are, as far as they may be given by position.
 _POSITIONAL: dict[str, tuple[str, ...]] = {
@@ -70,7 +63,8 @@ def joinable(
     if kwargs or len(args) != _PLAIN[kind]:
         return _with_options(kind, args, kwargs, indexed)
     if kind == "insert_one":
-        return _fit(kind, None, args[0], indexed)
+        document = args[0]
+        return JoinedWrite(kind, None, document, False) if type(document) is dict else "document"
     return _fit(kind, args[0], None if kind == "delete_one" else args[1], indexed)
 
 
@@ -124,6 +118,8 @@ def _unfit_filter(filter: Any, indexed: Collection[str]) -> str | None:
     """Why a filter does not surely find its document by an index; None if it does."""
     if type(filter) is not dict:
         return "filter"
+    if len(filter) == 1 and type(filter.get("_id", filter)) in _EQUALITIES:
+        return None
     found = False
     for name, value in filter.items():
         if type(name) is not str or name[:1] == "$":
@@ -178,28 +174,67 @@ def encoded(write: JoinedWrite, codec: CodecOptions[Any], *, shown: bool) -> int
         if write.kind == "insert_one":
             if "_id" not in document:
                 document["_id"] = ObjectId()
-            write.document, size = _sent(document, codec, shown)
-            return size
-        filter, size = _sent(write.filter, codec, shown)
-        if document is not None:
-            document, more = _sent(document, codec, shown)
-            size += more
+            write.identity = document["_id"]
+            copy = private(document) if shown else None
+            raw = bson.encode(document if copy is None else copy, codec_options=codec)
+            write.document = raw if copy is None else copy
+            return len(raw)
         conditions = write.array_filters
+        size = 0
         if conditions is not None:
-            conditions, more = _sent(conditions, codec, shown=False)
+            conditions, size = _each_sent(conditions, codec)
+        if type(document) is dict:
+            filter, document, more = _both_sent(write.filter, document, codec, shown)
             size += more
+        else:
+            filter = _sent(write.filter, codec, shown)
+            if document is not None:  # a pipeline
+                document, more = _each_sent(document, codec)
+                size += more
+            size += len(filter.raw)
     except Exception:
         return None  # the driver's own error follows
     write.filter, write.document, write.array_filters = filter, document, conditions
     return size
 
 
-def _sent(value: Any, codec: CodecOptions[Any], shown: bool) -> tuple[Any, int]:
-    """A document, or each of a list of documents, as it will be sent; and the bytes of that."""
-    if type(value) is list:
-        items = [_sent(item, codec, shown=False) for item in value]
-        return [item for item, _ in items], sum(size for _, size in items)
+def _sent(value: dict[str, Any], codec: CodecOptions[Any], shown: bool) -> Sent:
+    """A document as it will be sent."""
     # Bytes and copy are of the same content, whatever another thread does to the caller's.
     copy = private(value) if shown else None
-    raw = bson.encode(value if copy is None else copy, codec_options=codec)
-    return Sent(value, raw, copy), len(raw)
+    return Sent(value, bson.encode(value if copy is None else copy, codec_options=codec), copy)
+
+
+def _each_sent(documents: list[Any], codec: CodecOptions[Any]) -> tuple[list[Sent], int]:
+    """Each of a list of documents as it will be sent; and the bytes of all."""
+    sent = [_sent(document, codec, shown=False) for document in documents]
+    return sent, sum(len(one.raw) for one in sent)
+
+
+# Where "q" begins in an encoded {"q": ..., "u": ...}: behind the length, and its own type and name.
+_FIRST = 7
+
+
+def _both_sent(
+    filter: dict[str, Any], document: dict[str, Any], codec: CodecOptions[Any], shown: bool
+) -> tuple[Sent, Sent, int]:
+    """A filter and its document as they will be sent, encoded at once; and the bytes of both.
+
+    Inside another document, as the driver's own command would encode them.
+
+    Source: https://bsonspec.org/spec.html
+    """
+    looked_for = changed = None
+    if shown:
+        looked_for, changed = private(filter), private(document)
+    raw = bson.encode(
+        {
+            "q": filter if looked_for is None else looked_for,
+            "u": document if changed is None else changed,
+        },
+        codec_options=codec,
+    )
+    end = _FIRST + int.from_bytes(raw[_FIRST : _FIRST + 4], "little")
+    sent = Sent(filter, raw[_FIRST:end], looked_for)
+    # The type and name of "u", and the end of the whole.
+    return sent, Sent(document, raw[end + 3 : -1], changed), len(raw) - _FIRST - 4

@@ -27,15 +27,14 @@ from motor.metaprogramming import (
 from pymongo import MongoClient
 
 from ..core.engine import Scope
-from ..records import ReadOp, WriteKind
+from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
 from .coalesced import CLOSING_S
-from .coalesced_motor import bring, read_indexes, send, write_joined
+from .coalesced_motor import bring, is_gone, observed_write, read_indexes, send
 from .coalesced_sync import flush
 from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
-from .joined_calls import JOINED_KINDS
 from .motor_futures import done, start
 from .motor_point_reads import find_point
 from .parts import LoopParts, bound_sync_session
@@ -60,46 +59,6 @@ monotonic = time.monotonic
 for _driver_class in (AgnosticRawBatchCursor, AgnosticRawBatchCommandCursor):
     create_class_with_framework(_driver_class, executor, driver.__name__)
 _Sync = pymongo.collection.Collection
-
-
-def _observed_write(kind: WriteKind) -> Any:
-    """A write method of the driver's that tells the engine before and after."""
-    driver_method = getattr(driver.AsyncIOMotorCollection, kind)
-    sync_method = getattr(_Sync, kind)
-    may_join = kind in JOINED_KINDS
-
-    @functools.wraps(driver_method)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = self._qb
-        if scope is None or not scope.active:
-            return driver_method(self, *args, **kwargs)
-        delegate = self.delegate
-        if may_join and scope.coalesce is not None:
-            sender = self.database.client._qb.sender
-            joined = sender.admitted(
-                scope, delegate, delegate.database.client, kind, args, kwargs, bound_sync_session()
-            )
-            if joined is not None:
-                write = Write(scope, kind, args, kwargs)
-                return write_joined(
-                    sender, delegate, self.get_io_loop(), sync_method, joined, write
-                )
-        write = Write(scope, kind, args, kwargs, delegate.codec_options)
-        args = tuple(unwrap_args_session(write.args))
-        kwargs = unwrap_kwargs_session(write.kwargs)
-
-        def job() -> Any:
-            try:
-                result = sync_method(delegate, *args, **kwargs)
-            except BaseException:
-                write.failed()
-                raise
-            write.done(result)
-            return result
-
-        return executor.run_on_executor(self.get_io_loop(), job)
-
-    return method
 
 
 class _Asking:
@@ -434,17 +393,17 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                 lambda ticket: open_aggregation(delegate, aggregation, ticket, call),
             )
 
-        insert_one = _observed_write("insert_one")
-        insert_many = _observed_write("insert_many")
-        update_one = _observed_write("update_one")
-        update_many = _observed_write("update_many")
-        replace_one = _observed_write("replace_one")
-        delete_one = _observed_write("delete_one")
-        delete_many = _observed_write("delete_many")
-        find_one_and_update = _observed_write("find_one_and_update")
-        find_one_and_replace = _observed_write("find_one_and_replace")
-        find_one_and_delete = _observed_write("find_one_and_delete")
-        bulk_write = _observed_write("bulk_write")
+        insert_one = observed_write("insert_one")
+        insert_many = observed_write("insert_many")
+        update_one = observed_write("update_one")
+        update_many = observed_write("update_many")
+        replace_one = observed_write("replace_one")
+        delete_one = observed_write("delete_one")
+        delete_many = observed_write("delete_many")
+        find_one_and_update = observed_write("find_one_and_update")
+        find_one_and_replace = observed_write("find_one_and_replace")
+        find_one_and_delete = observed_write("find_one_and_delete")
+        bulk_write = observed_write("bulk_write")
 
 
 class AsyncIOMotorDatabase(driver.AsyncIOMotorDatabase):  # type: ignore[type-arg]
@@ -472,7 +431,7 @@ class OptimizedClient(driver.AsyncIOMotorClient):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self._qb.attach(self.delegate)
         self._qb.watch_with(MongoClient)
-        self._qb.send_with(send, bring, read_indexes)
+        self._qb.send_with(send, bring, read_indexes, is_gone)
 
     @property
     def qb(self) -> MotorHandle:

@@ -137,7 +137,9 @@ class Parts:
         if self._listener is not None:
             self._listener.renew_by(self.watcher)
 
-    def send_with(self, send: Any, bring: Any, read_indexes: Any, threads: Any = None) -> None:
+    def send_with(
+        self, send: Any, bring: Any, read_indexes: Any, is_gone: Any, threads: Any = None
+    ) -> None:
         """How batches of writes are sent, and answers brought; see coalesced.Sender.
 
         threads: a BatchThreads, where batches are sent by such.
@@ -146,7 +148,7 @@ class Parts:
         if engine is not None and engine.coalescer is not None:
             from .coalesced import Sender
 
-            self.sender = Sender(engine, engine.coalescer, send, bring, read_indexes)
+            self.sender = Sender(engine, engine.coalescer, send, bring, read_indexes, is_gone)
             self.sender.threads = threads
 
     def closed(self) -> None:

@@ -13,15 +13,14 @@ from pymongo import MongoClient
 from pymongo.typings import _DocumentType
 
 from ..core.engine import Scope
-from ..records import ReadOp, WriteKind
+from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
 from .batch_threads import BatchThreads
 from .coalesced import CLOSING_S
-from .coalesced_sync import bring, flush, read_indexes, send, write_joined
+from .coalesced_sync import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import SyncHandle
-from .joined_calls import JOINED_KINDS
 from .listener import CURRENT
 from .opened import Checkout, Opened
 from .parts import Parts, bound_sync_session
@@ -36,35 +35,6 @@ __all__ = ["Collection", "CommandCursor", "Cursor", "Database", "OptimizedMongoC
 
 monotonic = time.monotonic
 _Driver = pymongo.collection.Collection
-
-
-def _observed_write(kind: WriteKind) -> Any:
-    """A write method of the driver's that tells the engine before and after."""
-    driver_method = getattr(_Driver, kind)
-    may_join = kind in JOINED_KINDS
-
-    @functools.wraps(driver_method)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = self._qb
-        if scope is None or not scope.active:
-            return driver_method(self, *args, **kwargs)
-        if may_join and scope.coalesce is not None:
-            client = self._database.client
-            sender = client._qb.sender
-            joined = sender.admitted(scope, self, client, kind, args, kwargs, bound_sync_session())
-            if joined is not None:
-                write = Write(scope, kind, args, kwargs)
-                return write_joined(sender, self, driver_method, joined, write)
-        write = Write(scope, kind, args, kwargs, self.codec_options)
-        try:
-            result = driver_method(self, *write.args, **write.kwargs)
-        except BaseException:
-            write.failed()
-            raise
-        write.done(result)
-        return result
-
-    return method
 
 
 def read_value(collection: Any, read: ValueRead, session: Any, call: Any) -> Any:
@@ -306,17 +276,17 @@ class Collection(_Driver[_DocumentType]):
                     return cursor
             return open_aggregation(self, aggregation, ticket, call)
 
-        insert_one = _observed_write("insert_one")
-        insert_many = _observed_write("insert_many")
-        update_one = _observed_write("update_one")
-        update_many = _observed_write("update_many")
-        replace_one = _observed_write("replace_one")
-        delete_one = _observed_write("delete_one")
-        delete_many = _observed_write("delete_many")
-        find_one_and_update = _observed_write("find_one_and_update")
-        find_one_and_replace = _observed_write("find_one_and_replace")
-        find_one_and_delete = _observed_write("find_one_and_delete")
-        bulk_write = _observed_write("bulk_write")
+        insert_one = observed_write("insert_one")
+        insert_many = observed_write("insert_many")
+        update_one = observed_write("update_one")
+        update_many = observed_write("update_many")
+        replace_one = observed_write("replace_one")
+        delete_one = observed_write("delete_one")
+        delete_many = observed_write("delete_many")
+        find_one_and_update = observed_write("find_one_and_update")
+        find_one_and_replace = observed_write("find_one_and_replace")
+        find_one_and_delete = observed_write("find_one_and_delete")
+        bulk_write = observed_write("bulk_write")
 
 
 def _ours(database: Any, made: Any) -> Collection[Any]:
@@ -382,7 +352,7 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
         self._qb.watch_with(MongoClient)
-        self._qb.send_with(send, bring, read_indexes, BatchThreads())
+        self._qb.send_with(send, bring, read_indexes, is_gone, BatchThreads())
 
     @property
     def qb(self) -> SyncHandle:

@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 from ..core.engine import Scope, Ticket
-from ..records import WriteKind
+from ..records import JoinedWrite, WriteKind
 from .arguments import changed, write_op
+from .batches import plain_arguments, plain_result
 from .frozen_writes import FREEZERS
 
 __all__ = ["Write"]
@@ -18,12 +19,12 @@ monotonic = time.monotonic
 class Write:
     """Told to the engine before and after; nothing here fails the caller's call.
 
-    args, kwargs: what the driver's method is to be called with. collection, client: of a write that
-    gathers with others, the driver's own objects. codec: the collection's codec
-    options where the driver call runs beside other threads, so that private copies must be sent.
+    args, kwargs: what the driver's method is to be called with. go: a place on the wire, `landed`
+    when the driver's call is over, or None. codec: the collection's codec options where the driver
+    call runs beside other threads, so that private copies must be sent.
     """
 
-    __slots__ = ("_kind", "_pace", "_ticket", "args", "client", "collection", "kwargs", "scope")
+    __slots__ = ("_gathered", "_kind", "_pace", "_ticket", "args", "go", "kwargs", "scope")
 
     def __init__(
         self,
@@ -39,8 +40,8 @@ class Write:
         self.scope = scope
         self._ticket: Ticket | None = None
         self._pace: tuple[Any, float] | None = None
-        self.collection: Any = None
-        self.client: Any = None
+        self._gathered: JoinedWrite | None = None
+        self.go: Any = None
         try:
             op = write_op(kind, scope.namespace, args, kwargs)
             self._ticket = scope.begin_write(op, monotonic())
@@ -49,10 +50,41 @@ class Write:
         if codec is not None:
             self.freeze(codec)
 
-    @property
-    def stats(self) -> Any:
-        """Statistics of the write's shape, or None."""
-        return None if self._ticket is None else self._ticket.stats
+    @classmethod
+    def begun(
+        cls,
+        scope: Scope,
+        kind: WriteKind,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        stats: Any,
+        started_s: float,
+    ) -> Write:
+        """A write that was begun before. stats: of its shape, or None."""
+        write = cls.__new__(cls)
+        write.args = args
+        write.kwargs = kwargs
+        write.scope = scope
+        write.go = None
+        write._kind = kind
+        write._ticket = None
+        write._pace = None
+        write._gathered = None
+        try:
+            op = write_op(kind, scope.namespace, args, kwargs)
+            write._ticket = Ticket(scope, op, started_s, stats)
+        except Exception as error:
+            scope.engine.fault("begin_write", error)
+        return write
+
+    @classmethod
+    def of(cls, joined: JoinedWrite) -> Write:
+        """The plain call of a write that gathered with others."""
+        args, kwargs = plain_arguments(joined)
+        scope: Scope = joined.scope
+        write = cls.begun(scope, joined.kind, args, kwargs, joined.stats, joined.started_s)
+        write._gathered = joined
+        return write
 
     def freeze(self, codec: Any) -> None:
         """Puts private copies in the place of the arguments, where the cache needs them."""
@@ -66,6 +98,15 @@ class Write:
     def watch(self, pace: Any, patience_s: float) -> None:
         """How long this call takes says something of its shape's pace."""
         self._pace = (pace, patience_s)
+
+    def finished(self, result: Any) -> Any:
+        """The driver returned. Returns what the program's own call gives."""
+        joined = self._gathered
+        if joined is None:
+            self.done(result)
+            return result
+        self._joined(result)
+        return plain_result(joined, result)
 
     def done(self, result: Any) -> None:
         """The driver returned."""
@@ -82,13 +123,11 @@ class Write:
         except Exception as error:
             self.scope.engine.fault("settle_write", error)
 
-    def joined(self, result: Any) -> None:
-        """The write travelled with others; result: what it is given, None for an error."""
+    def _joined(self, result: Any) -> None:
         if self._ticket is None or self._ticket.stats is None:
             return
         try:
-            documents = 0 if result is None else changed(result)
-            self.scope.joined_write(self._ticket, monotonic(), documents, failed=result is None)
+            self.scope.joined_write(self._ticket, monotonic(), changed(result))
         except Exception as error:
             self.scope.engine.fault("settle_write", error)
 

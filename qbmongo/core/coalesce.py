@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..records import Batch, BatchReply, Sending, Verdict, WriteKind
+from ..settings import CoalesceSettings
 from .index_names import IndexNames
 from .lanes import Lane, LaneCounts, LaneLimits
 from .pace import Pace, Paces
@@ -25,6 +26,7 @@ __all__ = [
     "UNSUPPORTED",
     "Coalescer",
     "Group",
+    "limits_of_writes",
     "settle",
 ]
 
@@ -71,6 +73,7 @@ Source: https://github.com/mongodb/specifications, retryable writes and server m
 _INTERRUPTED = 11601
 _FIRST_LOCATION = 10_000
 
+_SYSTEM = frozenset({"admin", "config", "local"})
 _PROBE_S = 3600.0
 _ASK_AGAIN_S = 60.0
 _UNAUTHORIZED = 13
@@ -79,6 +82,20 @@ _ALONE = Verdict("alone")
 _UNKNOWN = Verdict("unknown")
 # What a result or error in a batch says of its place in it.
 _PLACE_FIELDS = frozenset({"ok", "idx", "index", "n", "nModified", "op"})
+
+
+def limits_of_writes(part: CoalesceSettings | None, namespace: str) -> LaneLimits | None:
+    """The limits of lanes of a namespace's writes; None where they never travel together."""
+    database, _, collection = namespace.partition(".")
+    if part is None or database in _SYSTEM or collection.startswith("system."):
+        return None
+    return LaneLimits(
+        part.max_in_flight,
+        part.max_batch_ops,
+        part.max_batch_bytes,
+        part.max_joined_ms / 1_000,
+        part.linger_s,
+    )
 
 
 class Coalescer:
@@ -209,11 +226,10 @@ class Coalescer:
 
     def arrived(self, batch: Batch, patience_s: float, now_s: float) -> None:
         """A batch came back."""
-        paces = {slot.item.stats.pace for slot in batch.slots if slot.item.stats is not None} - {
-            None
-        }
+        # Looked at only after a slow one.
+        paces = (stats.pace for write in batch.slots if (stats := write.stats) is not None)
         took_s = now_s - batch.sending.started_s
-        self.paces.batch(took_s, paces, patience_s, len(batch.slots))
+        self.paces.batch(took_s, filter(None, paces), patience_s, len(batch.slots))
 
     def count(self, verdicts: list[Verdict]) -> None:
         """Counts what is unusual among a batch's verdicts."""
@@ -247,19 +263,19 @@ def settle(batch: Batch, reply: BatchReply) -> list[Verdict]:
             rest = _of_insert(reply)
     elif not results and not errors and _is_unexecuted(reply):
         rest = _ALONE
+    if not results and not errors:
+        return [rest] * len(batch.slots)
     verdicts = []
-    for place, slot in enumerate(batch.slots):
-        error = errors.get(place) if errors else None
-        if error is not None:
+    concern = reply.concern
+    for place, write in enumerate(batch.slots):
+        if errors and (error := errors.get(place)) is not None:
             verdicts.append(_of_error(error))
-            continue
-        result = results.get(place) if results else None
-        if result is None:
+        elif not results or (result := results.get(place)) is None:
             verdicts.append(rest)
-        elif reply.concern is not None:
-            verdicts.append(Verdict("concern", dict(reply.concern)))
+        elif concern is not None:
+            verdicts.append(Verdict("concern", dict(concern)))
         else:
-            verdicts.append(Verdict("done", _single_result(slot.item.kind, result)))
+            verdicts.append(Verdict("done", _single_result(write.kind, result)))
     return verdicts
 
 

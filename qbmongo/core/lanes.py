@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ..records import Batch, Sending, Slot
+from ..records import Batch, Gathered, Sending, Slot
 
 __all__ = ["Lane", "LaneCounts", "LaneLimits"]
 
@@ -79,7 +79,7 @@ class Lane:
         self.timer: Any = None
         self._sendings: dict[Sending, int] = {}
         # In the order in which they came; any of them may be taken out.
-        self._pending: dict[Slot, None] = {}
+        self._pending: dict[Gathered, None] = {}
         self._bytes = 0
 
     def enter(self, now_s: float) -> Sending | None:
@@ -96,12 +96,17 @@ class Lane:
     def gather(self, item: Any, size: int, waiter: Any, now_s: float) -> Slot:
         """Puts an operation among those that gather. size: its bytes."""
         slot = Slot(item, size, waiter, now_s)
+        self.put(slot)
+        return slot
+
+    def put(self, slot: Gathered) -> None:
+        """Puts an operation among those that gather, whose size, waiter and gathered_s are set."""
+        size = slot.size
         self._pending[slot] = None
         self._bytes += size
         counts = self.counts
         counts.pending += 1
         counts.held_bytes += size
-        return slot
 
     def landed(self, sending: Sending, now_s: float) -> Batch | None:
         """A sending is over, whatever came of it. Returns the batch to send in its place, if any.
@@ -156,7 +161,7 @@ class Lane:
             batches.append(self._dispatch(now_s))
         return batches
 
-    def cancel(self, slot: Slot) -> bool:
+    def cancel(self, slot: Gathered) -> bool:
         """Takes an operation out; False if it was dispatched before."""
         if slot not in self._pending:
             return False
@@ -205,16 +210,17 @@ class Lane:
 
     def _dispatch(self, now_s: float) -> Batch:
         limits, pending, counts = self.limits, self._pending, self.counts
-        slots: list[Slot] = []
-        size = 0
-        for slot in pending:
-            if slots and (size + slot.size > limits.max_bytes or len(slots) == limits.max_ops):
-                break
-            slots.append(slot)
-            size += slot.size
-        if len(slots) == len(pending):
+        slots: list[Gathered]
+        if len(pending) <= limits.max_ops and self._bytes <= limits.max_bytes:
+            slots, size = list(pending), self._bytes
             pending.clear()
         else:
+            slots, size = [], 0
+            for slot in pending:
+                if slots and (size + slot.size > limits.max_bytes or len(slots) == limits.max_ops):
+                    break
+                slots.append(slot)
+                size += slot.size
             self._pending = dict.fromkeys(list(pending)[len(slots) :])
         sending = Sending(now_s)
         batch = Batch(slots, size, sending)

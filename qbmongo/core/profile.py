@@ -14,44 +14,40 @@ Times are seconds on one clock of the caller's choice; a snapshot moves them to 
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ..records import ReadOp, WriteOp
+from ..records import ReadOp, WriteKind, WriteOp
+from .durations import Durations, Scale
 from .pace import Pace
 from .repeats import Run
 from .shape_forms import OTHER_FORM, Form, shape_form, shape_text
-from .shapes import ShapeKey, read_shape, write_shape
+from .shapes import (
+    ShapeKey,
+    WriteSkeleton,
+    is_kept,
+    read_shape,
+    write_shape,
+    write_skeleton,
+)
 from .slow_values import values_text
 
 if TYPE_CHECKING:
     # Imported with the first snapshot: making these classes takes as long as the rest.
-    from .shape_profiles import Latency, ShapeProfile
+    from .shape_profiles import ShapeProfile
 
 FOLD_ROWS = 32
-RANKS = (0.5, 0.95, 0.99)
 MAX_PLACES = 16  # calling places kept per shape
 LINES_PER_PERIOD = 20  # slow lines of all shapes together in one log period
+
+_MAX_KNOWN_WRITES = 512  # skeletons by which shapes of writes are found quickly
 
 _COLUMNS = 5
 _FULL = FOLD_ROWS * _COLUMNS
 _HIT_COLUMNS = 2
 _HIT_FULL = FOLD_ROWS * _HIT_COLUMNS
-_SHORTEST_S = 1e-9
-_LONGEST_S = 1e6
-
-
-class Scale(Protocol):
-    """How durations are counted in bins, and quantiles read from them."""
-
-    def bins_of(self, durations_s: Sequence[float]) -> list[int]:
-        """Durations in seconds, each above 0 -> their bin numbers."""
-
-    def quantiles(self, bins: Mapping[int, int], ranks: Sequence[float]) -> tuple[float, ...]:
-        """Bins with their counts, ranks from 0 to 1 -> durations in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +56,6 @@ class SlowRules:
 
     slow_s: float
     log_every_s: float
-
-
-class _Durations:
-    """Durations counted in bins. The number of bins is bounded by the range of durations."""
-
-    __slots__ = ("bins", "count", "max_s", "total_s")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.total_s = 0.0
-        self.max_s = 0.0
-        self.bins: Counter[int] = Counter()
-
-    def add(self, durations: list[float], scale: Scale) -> None:
-        self.count += len(durations)
-        self.total_s += sum(durations)
-        longest = max(durations)
-        if longest > self.max_s:
-            self.max_s = longest
-        if longest > _LONGEST_S or min(durations) < _SHORTEST_S:
-            durations = [min(max(d, _SHORTEST_S), _LONGEST_S) for d in durations]
-        self.bins.update(scale.bins_of(durations))
-
-    def freeze(self, scale: Scale) -> Latency:
-        from .shape_profiles import Latency
-
-        bins = tuple(sorted(self.bins.items()))
-        p50, p95, p99 = scale.quantiles(self.bins, RANKS)
-        return Latency(self.count, self.total_s, self.max_s, p50, p95, p99, bins)
 
 
 class ShapeStats:
@@ -136,8 +103,8 @@ class ShapeStats:
         self.pace: Pace | None = None
         self._buffer: list[Any] = []
         self._hit_buffer: list[float] | None = None
-        self._durations: _Durations | None = None
-        self._hits: _Durations | None = None
+        self._durations: Durations | None = None
+        self._hits: Durations | None = None
         self._errors = self._documents = self._bytes = self._getmores = 0
         self._rewritten = self._slow_calls = self._unlogged = self._until_place = 0
         self._first_s = self._last_s = self._next_line_s = 0.0
@@ -197,6 +164,22 @@ class ShapeStats:
         buffer.extend((duration_s, documents, size, 0, now_s))
         if error:
             self._profile._count_error(self)
+        if len(buffer) >= _FULL:
+            self._profile._fold(self)
+
+    def record_batch(self, rows: Sequence[float], errors: int) -> None:
+        """Count calls that travelled with others and were answered together.
+
+        As so many calls of `record_joined`.
+
+        Args:
+            rows: of each call its duration_s, documents, size, 0 and now_s, one after another.
+            errors: how many of them failed.
+        """
+        buffer = self._buffer
+        buffer.extend(rows)
+        if errors:
+            self._profile._count_error(self, errors)
         if len(buffer) >= _FULL:
             self._profile._fold(self)
 
@@ -263,6 +246,7 @@ class Profile:
         self._place_every = place_every
         self._find_place = find_place
         self._table: dict[ShapeKey, ShapeStats] = {}
+        self._known_writes: dict[WriteSkeleton, ShapeStats] = {}
         self._other = ShapeStats(None, self, self._rules)
         self._period_end_s = start_s
         self._lines_left = LINES_PER_PERIOD
@@ -289,6 +273,28 @@ class Profile:
         key = write_shape(op)
         stats = self._table.get(key)
         return self._new(key, rules) if stats is None else stats
+
+    def plain_write_stats(
+        self,
+        kind: WriteKind,
+        namespace: str,
+        filter: Any,
+        document: Any,
+        rules: SlowRules | None = None,
+    ) -> ShapeStats:
+        """As `write_stats` for a write of one document without options, at a third of its price.
+
+        Shapes are never taken out of the table, so a handle that was found stays the right one.
+        """
+        skeleton = write_skeleton(kind, namespace, filter, document)
+        stats = None if skeleton is None else self._known_writes.get(skeleton)
+        if stats is None:
+            stats = self.write_stats(WriteOp(kind, namespace, filter, document), rules)
+            if skeleton is not None and stats is not self._other and is_kept(skeleton):
+                if len(self._known_writes) >= _MAX_KNOWN_WRITES:
+                    self._known_writes.clear()
+                self._known_writes[skeleton] = stats
+        return stats
 
     def snapshot(
         self, epoch_s: float = 0.0
@@ -331,7 +337,7 @@ class Profile:
             del buffer[:size]
             durations = stats._durations
             if durations is None:
-                durations = stats._durations = _Durations()
+                durations = stats._durations = Durations()
             durations.add(rows[::_COLUMNS], self._scale)
             stats._documents += sum(rows[1::_COLUMNS])
             stats._bytes += sum(rows[2::_COLUMNS])
@@ -347,7 +353,7 @@ class Profile:
             del hit_buffer[:size]
             hits = stats._hits
             if hits is None:
-                hits = stats._hits = _Durations()
+                hits = stats._hits = Durations()
             hits.add(rows[::_HIT_COLUMNS], self._scale)
             self._see(stats, rows[1::_HIT_COLUMNS])
 
@@ -365,9 +371,9 @@ class Profile:
                 stats._hit_buffer = []
             return stats._hit_buffer
 
-    def _count_error(self, stats: ShapeStats) -> None:
+    def _count_error(self, stats: ShapeStats, number: int = 1) -> None:
         with self._lock:
-            stats._errors += 1
+            stats._errors += number
 
     def _count_rewritten(self, stats: ShapeStats) -> None:
         with self._lock:

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
-from ..records import ReadOp, WriteOp
-from ..settings import CoalesceSettings
+from ..records import ReadOp, WriteKind, WriteOp
 from .cache import Cache
+from .coalesce import limits_of_writes
 from .fills import give_up, ids_of
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
-from .lanes import LaneLimits
 from .point_reads import PointReads
-from .profile import Profile, SlowRules
+from .profile import Profile, ShapeStats, SlowRules
 from .rewrite import Rewriter
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
@@ -33,24 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Scope"]
 
-_SYSTEM = frozenset({"admin", "config", "local"})
 # Why a read is not cached -> it is sent as it was written.
 _AS_WRITTEN = frozenset({"cursor_type", "explain", "modifiers", "option"})
 
 slow_log = logging.getLogger("qbmongo.slow")
-
-
-def _lane_limits(part: CoalesceSettings | None, namespace: str) -> LaneLimits | None:
-    database, _, collection = namespace.partition(".")
-    if part is None or database in _SYSTEM or collection.startswith("system."):
-        return None
-    return LaneLimits(
-        part.max_in_flight,
-        part.max_batch_ops,
-        part.max_batch_bytes,
-        part.max_joined_ms / 1_000,
-        part.linger_s,
-    )
 
 
 class Scope:
@@ -113,7 +98,7 @@ class Scope:
             if engine.cache is not None and cached is not None and self.variant is None
             else None
         )
-        self.coalesce = _lane_limits(settings.coalesce, self.namespace)
+        self.coalesce = limits_of_writes(settings.coalesce, self.namespace)
         # Kept here by the clients; with other limits they are asked for again.
         self.write_lanes: Any = None
         self.points: PointReads | None = (
@@ -443,18 +428,45 @@ class Scope:
         """What to do with a write: send it as it is."""
         return self._ticket(op, now_s)
 
+    def joining_stats(
+        self, kind: WriteKind, filter: Any, document: Any, options: Any
+    ) -> ShapeStats | None:
+        """Statistics of the shape of a write that may travel with others; notes the calling place
+        where it is due. None where nobody keeps them.
+
+        options: the call's named arguments, a mapping.
+        """
+        profile = self.profile
+        if profile is None:
+            return None
+        engine = self.engine
+        try:
+            if options:
+                op = WriteOp(kind, self.namespace, filter, document, options.get("sort"), options)
+                stats = profile.write_stats(op, self.rules)
+            else:
+                stats = profile.plain_write_stats(
+                    kind, self.namespace, filter, document, self.rules
+                )
+            if stats.place_due:
+                stats.note_place(engine.find_place(), engine.find_caller())
+            return stats
+        except Exception as error:
+            engine.fault("profile", error)
+            return None
+
     def settle_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
         """The driver answered a write that changed so many documents."""
         self._record(
             ticket, now_s, elapsed_s=None, documents=documents, size=0, getmores=0, failed=False
         )
 
-    def joined_write(self, ticket: Ticket, now_s: float, documents: int, *, failed: bool) -> None:
-        """A write that travelled with others was answered, or failed."""
+    def joined_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
+        """A write that gathered with others was answered as a plain call after all."""
         stats = ticket.stats
         if stats is not None:
             try:
-                stats.record_joined(now_s - ticket.started_s, documents, now_s, failed)
+                stats.record_joined(now_s - ticket.started_s, documents, now_s)
             except Exception as error:
                 self.engine.fault("profile", error)
 

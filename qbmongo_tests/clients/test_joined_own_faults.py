@@ -49,14 +49,14 @@ async def all_together(joining: Joining) -> list[Any]:
 BEFORE: dict[str, tuple[Any, str]] = {
     "reading the arguments": (coalesced, "joinable"),
     "encoding": (coalesced, "encoded"),
-    "gathering": (Lane, "gather"),
+    "gathering": (Lane, "put"),
     "entering": (Lane, "enter"),
 }
 # What fails when the server has answered: then nobody can tell, which is what each is told.
 AFTER: dict[str, tuple[Any, str]] = {
     "reading the outcome": (coalesced, "reply_of"),
     "settling": (coalesced, "settle"),
-    "making answers": (batches, "_answer"),
+    "making answers": (batches, "UpdateResult"),
 }
 
 

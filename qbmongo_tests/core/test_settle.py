@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from qbmongo.core.coalesce import NOT_APPLIED, REFUSALS, SAME_FORM, STATES, Coalescer, settle
-from qbmongo.records import Batch, BatchReply, JoinedWrite, Sending, Slot
+from qbmongo.records import Batch, BatchReply, JoinedWrite, Sending
 
 
 def batch(*kinds: Any) -> Batch:
-    slots = [Slot(JoinedWrite(kind), 1, None, 0.0) for kind in kinds]
+    slots = [JoinedWrite(kind) for kind in kinds]
     return Batch(slots, len(slots), Sending(0.0))
 
 

@@ -147,7 +147,7 @@ def test_outcomes_that_are_handed_to_the_wrong_callers_are_found(
 
     def exchanged(batch: Any, verdicts: Any, error: Any) -> Any:
         given = answers(batch, verdicts, error)
-        return given[::-1] if batch.slots[0].item.kind == kind else given
+        return given[::-1] if batch.slots[0].kind == kind else given
 
     monkeypatch.setattr(coalesced, "answers", exchanged)
     # Few orders to try: none of them explains it.

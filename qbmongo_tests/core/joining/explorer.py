@@ -15,7 +15,7 @@ from typing import Any
 
 from qbmongo.core.coalesce import UNSUPPORTED, Coalescer, Group, settle
 from qbmongo.core.lanes import Lane, LaneLimits
-from qbmongo.records import Batch, BatchReply, Sending, Verdict
+from qbmongo.records import Batch, BatchReply, JoinedWrite, Sending, Verdict
 from qbmongo_tests.core.machine.choices import Choices
 
 from .operations import Operation, any_operation
@@ -56,6 +56,14 @@ class _Waiter:
         if self.is_told:
             raise Violation("a caller is told twice")
         self.verdict, self.is_told = verdict, True
+
+
+class _Joined(JoinedWrite):
+    """A write that gathers, and the operation that it is."""
+
+    __slots__ = ("operation",)
+
+    operation: Operation
 
 
 @dataclass(eq=False)
@@ -138,7 +146,10 @@ class _World:
         self, lane: Lane, group: Group, operation: Operation, size: int, actor: _Actor
     ) -> Steps:
         waiter = _Waiter()
-        slot = lane.gather(operation, size, waiter, self.now_s)
+        slot = _Joined(operation.kind)
+        slot.operation = operation
+        slot.size, slot.waiter, slot.gathered_s = size, waiter, self.now_s
+        lane.put(slot)
         self.check_gathering(lane)
 
         def cancel() -> None:
@@ -210,12 +221,12 @@ class _World:
         """What the client does with a batch; one operation is sent as its plain call."""
         if len(batch.slots) == 1:
             slot = batch.slots[0]
-            yield from self.alone(slot.item)
+            yield from self.alone(slot.operation)
             if not slot.waiter.is_gone:
                 slot.waiter.deliver(_OVER)
             self.landed(lane, group, batch.sending)
             return
-        reply = yield from self.reply(group, [slot.item for slot in batch.slots])
+        reply = yield from self.reply(group, [slot.operation for slot in batch.slots])
         if group == "update":
             self.coalescer.bulk_write_answered(reply, self.now_s)
         verdicts = settle(batch, reply)
@@ -229,8 +240,8 @@ class _World:
                 slot.waiter.deliver(verdict)
             elif verdict.kind == "alone":
                 # Its caller is gone after dispatch: the write goes on.
-                self.oracle.not_applied(slot.item, "sent again")
-                self.spawn(self.alone(slot.item))
+                self.oracle.not_applied(slot.operation, "sent again")
+                self.spawn(self.alone(slot.operation))
         self.landed(lane, group, batch.sending)
 
     def reply(self, group: Group, operations: list[Operation]) -> Generator[Any, None, BatchReply]:
@@ -395,7 +406,7 @@ class _World:
         limits, slots = self.limits, batch.slots
         self.counts["batches"] += 1
         self.counts["joined"] += len(slots) if len(slots) > 1 else 0
-        size = sum(self.sizes[slot.item.number] for slot in slots)
+        size = sum(self.sizes[slot.operation.number] for slot in slots)
         if not slots or len(slots) > limits.max_ops:
             raise Violation(f"a batch of {len(slots)} operations")
         if len(slots) > 1 and size > limits.max_bytes:
