@@ -188,10 +188,9 @@ class JoinedWrite(Gathered):
 
     One object from the call to its answer, as every further one costs each of many callers.
     filter, document, array_filters: what is sent; document is the inserted document, the update or
-    the replacement. identity: the `_id` of what is inserted. upsert: None where the call did not
-    say. started_s: when it was called. stats: of the operation's shape, or None where nobody keeps
-    statistics; is_recorded: whether the call is in them. scope, collection, lane: for the client;
-    the collection is the driver's own.
+    the replacement. identity: the `_id` of what is inserted. started_s: when it was called. stats:
+    of the operation's shape, or None where nobody keeps statistics; is_recorded: whether the call
+    is in them. scope, collection, lane: for the client; the collection is the driver's own.
     """
 
     __slots__ = (
@@ -220,7 +219,7 @@ class JoinedWrite(Gathered):
         kind: WriteKind,
         filter: Any = None,
         document: Any = None,
-        upsert: bool | None = None,
+        upsert: bool = False,
         array_filters: Any = None,
     ) -> None:
         self.kind = kind

@@ -19,6 +19,7 @@ from ..records import Batch, BatchReply, JoinedWrite, Sending, Verdict, WriteKin
 from . import arguments
 from .batches import SEND_ALONE, Raised, Told, answers, changed_by, reply_of, untold
 from .joined_calls import encoded, joinable
+from .known_calls import KnownCalls, copied
 from .listener import TRANSACTIONS, Wire
 from .writes import Write
 
@@ -31,12 +32,16 @@ CLOSING_S = 10.0
 
 
 class WriteLanes:
-    """The lanes of writes through collection objects with one write concern and codec.
+    """The lanes of writes through collection objects with one write concern and codec, while the
+    settings stay the same.
+
+    calls: what is known of such writes.
 
     insert_reason, update_reason: why writes of that kind of command go straight through, or None.
     """
 
     __slots__ = (
+        "calls",
         "codec",
         "concern",
         "insert",
@@ -50,6 +55,7 @@ class WriteLanes:
         self.concern = concern
         self.codec = codec
         self.version = version
+        self.calls = KnownCalls()
         self.insert: Lane | None = None
         self.update: Lane | None = None
         self.insert_reason: str | None = None
@@ -166,15 +172,31 @@ class Sender:
             elif not is_insert and not coalescer.can_bulk_write(now_s):
                 reason = "unsupported"
             else:
-                reason = joinable(kind, args, kwargs, ())
-                if reason == "filter":
-                    reason = self._by_index(scope, collection, kind, args, kwargs, now_s)
+                call = None if kwargs else lanes.calls.find(kind, args)
+                if call is not None:
+                    reason = (
+                        JoinedWrite(kind, None, *args) if is_insert else JoinedWrite(kind, *args)
+                    )
+                    stats = call.stats
+                else:
+                    reason = joinable(kind, args, kwargs, ())
+                    if type(reason) is JoinedWrite:
+                        stats = scope.joining_stats(kind, reason.filter, reason.document, kwargs)
+                        if not kwargs:
+                            lanes.calls.keep(kind, args, stats)
+                    elif reason == "filter":
+                        reason = self._by_index(scope, collection, kind, args, kwargs, now_s)
+                        if type(reason) is JoinedWrite:
+                            stats = scope.joining_stats(
+                                kind, reason.filter, reason.document, kwargs
+                            )
             if type(reason) is not JoinedWrite:
                 coalescer.refused[reason] += 1
                 return None
             write = reason
-            stats = scope.joining_stats(kind, write.filter, write.document, kwargs)
             if stats is not None:
+                if stats.place_due:
+                    scope.note_place(stats)
                 pace = stats.pace
                 if pace is None:
                     pace = coalescer.pace(stats)
@@ -195,7 +217,11 @@ class Sender:
                 with engine.lock:
                     sending = lane.enter(now_s)
             if sending is None:
-                size = encoded(write, collection.codec_options, shown=scope.cache is not None)
+                size = None
+                if call is not None and not is_insert:
+                    size = copied(call, write, shown=engine.cache is not None)
+                if size is None:
+                    size = encoded(write, collection.codec_options, shown=scope.cache is not None)
                 unfit = None
                 if size is None:
                     unfit = "unencodable"

@@ -59,7 +59,7 @@ def evident(name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
         return _evident(command)
     if name == "bulkWrite":
         first = command["ops"][0].get("filter")
-        if type(first) is Sent:
+        if type(first) is Sent or type(first) is Private:
             return {**command, "ops": [_evident(operation) for operation in command["ops"]]}
         return command
     place = "updates" if name == "update" else "deletes" if name == "delete" else None

@@ -20,7 +20,7 @@ from ..core.snapshots import SCALARS, private
 from ..records import JoinedWrite, WriteKind
 from .frozen_writes import Sent
 
-__all__ = ["JOINED_KINDS", "encoded", "joinable"]
+__all__ = ["EQUALITIES", "JOINED_KINDS", "encoded", "joinable"]
 
 JOINED_KINDS = frozenset({"insert_one", "update_one", "replace_one", "delete_one"})
 """Methods whose calls may travel together."""
@@ -47,7 +47,8 @@ _OPTIONS: dict[str, frozenset[str]] = {
     "delete_one": frozenset({"collation", "hint", "session", "let", "comment"}),
 }
 
-_EQUALITIES = SCALARS - {Regex, re.Pattern}
+EQUALITIES = SCALARS - {Regex, re.Pattern}
+"""Types of values for which a filter by `_id` looks by equality."""
 
 
 def joinable(
@@ -118,16 +119,16 @@ def _unfit_filter(filter: Any, indexed: Collection[str]) -> str | None:
     """Why a filter does not surely find its document by an index; None if it does."""
     if type(filter) is not dict:
         return "filter"
-    if len(filter) == 1 and type(filter.get("_id", filter)) in _EQUALITIES:
+    if len(filter) == 1 and type(filter.get("_id", filter)) in EQUALITIES:
         return None
     found = False
     for name, value in filter.items():
         if type(name) is not str or name[:1] == "$":
             return "filter"
         if name == "_id":
-            found = found or type(value) in _EQUALITIES or _is_document(value)
+            found = found or type(value) in EQUALITIES or _is_document(value)
         elif not found and name in indexed:
-            found = type(value) in _EQUALITIES and value is not None
+            found = type(value) in EQUALITIES and value is not None
     return None if found else "filter"
 
 

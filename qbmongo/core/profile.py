@@ -19,19 +19,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..records import ReadOp, WriteKind, WriteOp
+from ..records import ReadOp, WriteOp
 from .durations import Durations, Scale
 from .pace import Pace
 from .repeats import Run
 from .shape_forms import OTHER_FORM, Form, shape_form, shape_text
-from .shapes import (
-    ShapeKey,
-    WriteSkeleton,
-    is_kept,
-    read_shape,
-    write_shape,
-    write_skeleton,
-)
+from .shapes import ShapeKey, read_shape, write_shape
 from .slow_values import values_text
 
 if TYPE_CHECKING:
@@ -41,8 +34,6 @@ if TYPE_CHECKING:
 FOLD_ROWS = 32
 MAX_PLACES = 16  # calling places kept per shape
 LINES_PER_PERIOD = 20  # slow lines of all shapes together in one log period
-
-_MAX_KNOWN_WRITES = 512  # skeletons by which shapes of writes are found quickly
 
 _COLUMNS = 5
 _FULL = FOLD_ROWS * _COLUMNS
@@ -246,7 +237,6 @@ class Profile:
         self._place_every = place_every
         self._find_place = find_place
         self._table: dict[ShapeKey, ShapeStats] = {}
-        self._known_writes: dict[WriteSkeleton, ShapeStats] = {}
         self._other = ShapeStats(None, self, self._rules)
         self._period_end_s = start_s
         self._lines_left = LINES_PER_PERIOD
@@ -273,28 +263,6 @@ class Profile:
         key = write_shape(op)
         stats = self._table.get(key)
         return self._new(key, rules) if stats is None else stats
-
-    def plain_write_stats(
-        self,
-        kind: WriteKind,
-        namespace: str,
-        filter: Any,
-        document: Any,
-        rules: SlowRules | None = None,
-    ) -> ShapeStats:
-        """As `write_stats` for a write of one document without options, at a third of its price.
-
-        Shapes are never taken out of the table, so a handle that was found stays the right one.
-        """
-        skeleton = write_skeleton(kind, namespace, filter, document)
-        stats = None if skeleton is None else self._known_writes.get(skeleton)
-        if stats is None:
-            stats = self.write_stats(WriteOp(kind, namespace, filter, document), rules)
-            if skeleton is not None and stats is not self._other and is_kept(skeleton):
-                if len(self._known_writes) >= _MAX_KNOWN_WRITES:
-                    self._known_writes.clear()
-                self._known_writes[skeleton] = stats
-        return stats
 
     def snapshot(
         self, epoch_s: float = 0.0

@@ -431,29 +431,30 @@ class Scope:
     def joining_stats(
         self, kind: WriteKind, filter: Any, document: Any, options: Any
     ) -> ShapeStats | None:
-        """Statistics of the shape of a write that may travel with others; notes the calling place
-        where it is due. None where nobody keeps them.
+        """Statistics of the shape of a write that may travel with others, or None where nobody
+        keeps them. The calling place is noted apart: see `note_place`.
 
         options: the call's named arguments, a mapping.
         """
         profile = self.profile
         if profile is None:
             return None
+        try:
+            op = WriteOp(
+                kind, self.namespace, filter, document, options.get("sort"), options or None
+            )
+            return profile.write_stats(op, self.rules)
+        except Exception as error:
+            self.engine.fault("profile", error)
+            return None
+
+    def note_place(self, stats: ShapeStats) -> None:
+        """Notes the calling place of a shape, where `place_due`."""
         engine = self.engine
         try:
-            if options:
-                op = WriteOp(kind, self.namespace, filter, document, options.get("sort"), options)
-                stats = profile.write_stats(op, self.rules)
-            else:
-                stats = profile.plain_write_stats(
-                    kind, self.namespace, filter, document, self.rules
-                )
-            if stats.place_due:
-                stats.note_place(engine.find_place(), engine.find_caller())
-            return stats
+            stats.note_place(engine.find_place(), engine.find_caller())
         except Exception as error:
             engine.fault("profile", error)
-            return None
 
     def settle_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
         """The driver answered a write that changed so many documents."""

@@ -43,7 +43,6 @@ from .shape_filters import (
 from .shape_pipelines import pipeline_key
 
 ShapeKey = tuple[str, str, Any, Any]
-WriteSkeleton = tuple[Any, ...]
 
 _MAX_FIELDS = 32  # top-level fields named per update operator
 
@@ -173,44 +172,6 @@ def write_shape(op: WriteOp) -> ShapeKey:
         return (op.namespace, kind, key, tuple(rest) or None)
     except Exception:
         return (str(op.namespace), str(op.kind), (INVALID, "other"), None)
-
-
-def write_skeleton(kind: str, namespace: str, filter: Any, document: Any) -> WriteSkeleton | None:
-    """What is quick to see of a write without options, and enough to tell its shape.
-
-    Args:
-        kind: insert_one, update_one, replace_one or delete_one.
-        namespace, filter, document: as in a WriteOp; filter and document may be anything.
-
-    Returns:
-        Names as they were given, and the type of the filter's one value. Writes with equal
-        skeletons have equal shape keys. None where it takes a closer look.
-    """
-    try:
-        if kind == "insert_one":
-            return (namespace, kind)
-        if type(filter) is not dict or len(filter) != 1:
-            return None
-        [(path, value)] = filter.items()
-        of = type(value)
-        # A path above "%" cannot begin with "$", which would be an operator with its argument.
-        if of not in CLASSES or type(path) is not str or path < "%":
-            return None
-        if kind != "update_one":
-            return (namespace, kind, of, path)
-        if type(document) is not dict or len(document) != 1:
-            return None
-        [(operator, fields)] = document.items()
-        if type(fields) is not dict or len(fields) > _MAX_KNOWN:
-            return None
-        return (namespace, kind, of, path, operator, *fields)
-    except Exception:  # another thread changes what is read
-        return None
-
-
-def is_kept(skeleton: WriteSkeleton) -> bool:
-    """Whether a skeleton is made of short names and keeps nothing else of the caller's alive."""
-    return all(type(name) is str and len(name) <= MAX_NAME for name in skeleton[3:])
 
 
 def _add_options(options: Mapping[str, Any], rest: list[tuple[str, Hashable]]) -> None:
