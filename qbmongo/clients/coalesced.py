@@ -15,11 +15,12 @@ from typing import Any
 from ..core.coalesce import Coalescer, settle
 from ..core.engine import Engine, Scope
 from ..core.lanes import Lane
+from ..core.pace import Pace
 from ..records import Batch, BatchReply, JoinedWrite, Sending, Verdict, WriteKind
 from . import arguments
 from .batches import SEND_ALONE, Raised, Told, answers, changed_by, reply_of, untold
 from .joined_calls import encoded, joinable
-from .known_calls import KnownCalls, copied
+from .known_calls import KnownCall, KnownCalls, copied
 from .listener import TRANSACTIONS, Wire
 from .writes import Write
 
@@ -158,42 +159,33 @@ class Sender:
             is_insert = kind == "insert_one"
             lane: Lane = lanes.insert if is_insert else lanes.update
             now_s = monotonic()
-            reason: Any
+            call: KnownCall | None = None
+            write: JoinedWrite | str
             if bound is not None:
-                reason = "session"
+                write = "session"
             elif arguments.under_timeout(collection._timeout):
-                reason = "timeout"
+                write = "timeout"
             elif coalescer.off_reason is not None:
-                reason = coalescer.off_reason
-            elif (reason := lanes.insert_reason if is_insert else lanes.update_reason) is not None:
-                pass
+                write = coalescer.off_reason
+            elif (why := lanes.insert_reason if is_insert else lanes.update_reason) is not None:
+                write = why
             elif TRANSACTIONS.wrote_to(scope.namespace, now_s):
-                reason = "transaction"
+                write = "transaction"
             elif not is_insert and not coalescer.can_bulk_write(now_s):
-                reason = "unsupported"
+                write = "unsupported"
+            elif kwargs or (call := lanes.calls.find(kind, args)) is None:
+                write = self._read(scope, collection, kind, args, kwargs, now_s)
             else:
-                call = None if kwargs else lanes.calls.find(kind, args)
-                if call is not None:
-                    reason = (
-                        JoinedWrite(kind, None, *args) if is_insert else JoinedWrite(kind, *args)
-                    )
-                    stats = call.stats
-                else:
-                    reason = joinable(kind, args, kwargs, ())
-                    if type(reason) is JoinedWrite:
-                        stats = scope.joining_stats(kind, reason.filter, reason.document, kwargs)
-                        if not kwargs:
-                            lanes.calls.keep(kind, args, stats)
-                    elif reason == "filter":
-                        reason = self._by_index(scope, collection, kind, args, kwargs, now_s)
-                        if type(reason) is JoinedWrite:
-                            stats = scope.joining_stats(
-                                kind, reason.filter, reason.document, kwargs
-                            )
-            if type(reason) is not JoinedWrite:
-                coalescer.refused[reason] += 1
+                write = JoinedWrite(kind, None, *args) if is_insert else JoinedWrite(kind, *args)
+                write.stats = call.stats
+            if type(write) is not JoinedWrite:
+                coalescer.refused[write] += 1  # type: ignore[index]
                 return None
-            write = reason
+            write.scope = scope
+            write.collection = collection
+            write.lane = lane
+            write.started_s = write.gathered_s = now_s
+            stats = write.stats
             if stats is not None:
                 if stats.place_due:
                     scope.note_place(stats)
@@ -201,55 +193,29 @@ class Sender:
                 if pace is None:
                     pace = coalescer.pace(stats)
                 if pace.wanted or pace.is_slow(now_s):
-                    plain = self._plain(scope, collection, kind, args, kwargs, stats, now_s)
-                    if pace.is_slow(now_s):
-                        coalescer.refused["slow"] += 1
-                    else:
-                        pace.wanted = False
-                        plain.watch(pace, lane.limits.patience_s)
-                        coalescer.refused["looked_at"] += 1
-                    return plain
+                    return self._beside_the_lane(pace, write, args, kwargs, now_s)
+            # Where one thread runs all, nothing has to be locked, and no place becomes free.
+            is_locked = not engine.mutable_ok
             sending: Sending | None
-            is_alone = engine.mutable_ok  # one thread runs all, and needs no lock
-            if is_alone:
-                sending = lane.enter(now_s)
-            else:
+            if is_locked:
                 with engine.lock:
                     sending = lane.enter(now_s)
+            else:
+                sending = lane.enter(now_s)
             if sending is None:
-                size = None
-                if call is not None and not is_insert:
-                    size = copied(call, write, shown=engine.cache is not None)
-                if size is None:
-                    size = encoded(write, collection.codec_options, shown=scope.cache is not None)
-                unfit = None
-                if size is None:
-                    unfit = "unencodable"
-                elif size > lane.limits.max_bytes // 4:
-                    unfit = "size"
-                elif not coalescer.has_space(size):
-                    unfit = "pending"
-                if size is None or unfit is not None:
-                    coalescer.refused[unfit] += 1  # type: ignore[index]
-                    return self._plain(scope, collection, kind, args, kwargs, stats, now_s)
-                write.size = size
-                write.scope = scope
-                write.collection = collection
-                write.lane = lane
-                write.stats = stats
-                write.started_s = write.gathered_s = now_s
+                if not self._is_private(write, call):
+                    return self._plain(write, args, kwargs)
                 write.waiter = new_waiter()
-                if is_alone:
-                    lane.put(write)
-                else:
+                if is_locked:
                     with engine.lock:
-                        write.gathered_s = gathered_s = monotonic()
-                        # A place may have become free meanwhile.
-                        sending = lane.enter(gathered_s)
+                        write.gathered_s = monotonic()
+                        sending = lane.enter(write.gathered_s)
                         if sending is None:
                             lane.put(write)
+                else:
+                    lane.put(write)
             if sending is not None:
-                plain = self._plain(scope, collection, kind, args, kwargs, stats, now_s)
+                plain = self._plain(write, args, kwargs)
                 plain.go = Go(self, lane, sending)
                 return plain
         except Exception as error:
@@ -262,23 +228,7 @@ class Sender:
                 self.dispatch(lane, batch)
         return write
 
-    def _plain(
-        self,
-        scope: Scope,
-        collection: Any,
-        kind: WriteKind,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        stats: Any,
-        started_s: float,
-    ) -> Write:
-        """A call that could have joined others, as its plain call."""
-        plain = Write.begun(scope, kind, args, kwargs, stats, started_s)
-        if not self.engine.mutable_ok:
-            plain.freeze(collection.codec_options)
-        return plain
-
-    def _by_index(
+    def _read(
         self,
         scope: Scope,
         collection: Any,
@@ -287,12 +237,66 @@ class Sender:
         kwargs: dict[str, Any],
         now_s: float,
     ) -> JoinedWrite | str:
-        """A call by other fields than `_id`, if it finds its document by an index."""
-        namespace = scope.namespace
-        write = joinable(kind, args, kwargs, self._indexed(namespace, now_s))
-        if write == "filter" and self.coalescer.indexes.is_wanted(namespace, now_s):
-            self._read_indexes(self, namespace, collection)
+        """A call that is not known yet, as it may travel with others; or why it may not."""
+        write = joinable(kind, args, kwargs, ())
+        is_by_id = type(write) is JoinedWrite
+        if write == "filter":
+            namespace = scope.namespace
+            write = joinable(kind, args, kwargs, self._indexed(namespace, now_s))
+            if write == "filter" and self.coalescer.indexes.is_wanted(namespace, now_s):
+                self._read_indexes(self, namespace, collection)
+        if type(write) is JoinedWrite:
+            stats = scope.joining_stats(kind, write.filter, write.document, kwargs)
+            write.stats = stats
+            if is_by_id and not kwargs and (stats is not None or scope.profile is None):
+                scope.write_lanes.calls.keep(kind, args, stats)
         return write
+
+    def _beside_the_lane(
+        self,
+        pace: Pace,
+        write: JoinedWrite,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        now_s: float,
+    ) -> Write:
+        """A call whose shape holds up others, or is to be looked at."""
+        plain = self._plain(write, args, kwargs)
+        if pace.is_slow(now_s):
+            self.coalescer.refused["slow"] += 1
+        else:
+            pace.wanted = False
+            plain.watch(pace, write.lane.limits.patience_s)
+            self.coalescer.refused["looked_at"] += 1
+        return plain
+
+    def _is_private(self, write: JoinedWrite, call: KnownCall | None) -> bool:
+        """Puts private copies into a write; False if it goes straight through after all."""
+        coalescer = self.coalescer
+        size = None
+        if call is not None and write.kind != "insert_one":
+            size = copied(call, write, shown=self.engine.cache is not None)
+        if size is None:
+            codec = write.collection.codec_options
+            size = encoded(write, codec, shown=write.scope.cache is not None)
+            if size is None:
+                coalescer.refused["unencodable"] += 1
+                return False
+        if size > write.lane.limits.max_bytes // 4:
+            coalescer.refused["size"] += 1
+            return False
+        if not coalescer.has_space(size):
+            coalescer.refused["pending"] += 1
+            return False
+        write.size = size
+        return True
+
+    def _plain(self, write: JoinedWrite, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Write:
+        """A call that could have joined others, as its plain call."""
+        plain = Write.begun(write.scope, write.kind, args, kwargs, write.stats, write.started_s)
+        if not self.engine.mutable_ok:
+            plain.freeze(write.collection.codec_options)
+        return plain
 
     def _lanes(self, scope: Scope, collection: Any) -> WriteLanes:
         concern, codec = collection.write_concern, collection.codec_options

@@ -93,13 +93,9 @@ def _skeleton(kind: WriteKind, args: tuple[Any, ...]) -> _Skeleton | None:
         if kind == "insert_one":
             [document] = args
             return (kind,) if type(document) is dict else None
+        update = None
         if kind == "update_one":
             filter, update = args
-            if type(update) is not dict or len(update) != 1:
-                return None
-            [(operator, fields)] = update.items()
-            if type(fields) is not dict or len(fields) > _MAX_FIELDS or type(operator) is not str:
-                return None
         elif kind == "delete_one":
             [filter] = args
         else:
@@ -112,6 +108,11 @@ def _skeleton(kind: WriteKind, args: tuple[Any, ...]) -> _Skeleton | None:
             return None
         if kind == "delete_one":
             return (kind, of, path)
+        if type(update) is not dict or len(update) != 1:
+            return None
+        [(operator, fields)] = update.items()
+        if type(fields) is not dict or len(fields) > _MAX_FIELDS or type(operator) is not str:
+            return None
         return (kind, of, path, operator, *fields)
     except Exception:  # other arguments, or another thread changes them meanwhile
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson.int64 import Int64
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.results import UpdateResult
 
 from qbmongo.clients import batches, coalesced
+from qbmongo.clients.known_calls import KnownCalls
 from qbmongo.core.lanes import Lane
 from qbmongo_tests.clients.joined import Joining, outcome_of
 from qbmongo_tests.clients.sites import Site
@@ -37,8 +39,8 @@ def counters(documents: Any) -> list[int]:
     return [documents.find_one({"_id": identity})["n"] for identity in IDS]
 
 
-def increment(collection: Any, identity: int) -> Any:
-    return collection.update_one({"_id": identity}, {"$inc": {"n": 1}})
+def increment(collection: Any, identity: int, by: Any = 1) -> Any:
+    return collection.update_one({"_id": identity}, {"$inc": {"n": by}})
 
 
 async def all_together(joining: Joining) -> list[Any]:
@@ -48,6 +50,8 @@ async def all_together(joining: Joining) -> list[Any]:
 # What fails before a batch is sent: each write is sent all the same.
 BEFORE: dict[str, tuple[Any, str]] = {
     "reading the arguments": (coalesced, "joinable"),
+    "looking up what is known": (KnownCalls, "find"),
+    "copying": (coalesced, "copied"),
     "encoding": (coalesced, "encoded"),
     "gathering": (Lane, "put"),
     "entering": (Lane, "enter"),
@@ -66,15 +70,21 @@ def test_a_fault_before_dispatch_sends_each_write_alone(
 ) -> None:
     joining = Joining(site)
     monkeypatch.setattr(*BEFORE[where], failing)
+    # Of this type nothing is sent that was not encoded before.
+    by = Int64(1) if where == "encoding" else 1
+    while_held = where in ("copying", "encoding", "gathering")
 
     async def work() -> None:
         for identity in IDS:
-            outcome = await outcome_of(lambda c, n=identity: increment(c, n), joining.collection)  # type: ignore[misc]
+            outcome = await outcome_of(
+                lambda c, n=identity: increment(c, n, by),  # type: ignore[misc]
+                joining.collection,
+            )
             assert isinstance(outcome, UpdateResult), outcome
-        if where in ("encoding", "gathering"):
+        if while_held:
             held = await joining.begun()
             outcomes = [
-                await outcome_of(lambda c, n=n: increment(c, n), joining.collection)  # type: ignore[misc]
+                await outcome_of(lambda c, n=n: increment(c, n, by), joining.collection)  # type: ignore[misc]
                 for n in IDS
             ]
             assert all(isinstance(outcome, UpdateResult) for outcome in outcomes)
@@ -82,7 +92,7 @@ def test_a_fault_before_dispatch_sends_each_write_alone(
             await held.callers.results()
 
     site.run(work())
-    assert set(counters(documents)) == {2 if where in ("encoding", "gathering") else 1}
+    assert set(counters(documents)) == {2 if while_held else 1}
     assert joining.client.qb.stats().faults.get("coalesce")
 
 
