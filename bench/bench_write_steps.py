@@ -1,9 +1,9 @@
 """Where the client's time goes while 1,000 callers write: tasks, qbmongo, the driver.
 
 CPU of the calling thread in the asyncio client; the server is another process. "tasks" are as many
-tasks that wait for one Future each. qbmongo's own part is what is left of a joined write when the
-driver's bulk call answers at once, less the tasks; the driver's part is what the same bulk write by
-hand takes. What the parts do not explain is caches, and answers that arrive while others wait.
+tasks that make the arguments of one call and wait for one Future each. qbmongo's own part is what is
+left of a joined write when the driver's bulk call answers at once, less the tasks; the driver's part
+is what the same bulk write by hand takes, its own arguments included. What the parts do not explain is caches, and answers that arrive while others wait.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def steps(name: str, uris: dict[str, str], effort: Effort) -> Table:
             await by_hand(plain, calls)
 
         runs: dict[str, Callable[[int], Any]] = {
-            TASKS: _waiting,
+            TASKS: _waiting(call),
             BY_HAND: bulk,
             OURS: _calling(ours, call),
             WITHOUT: _without_driver(_calling(alone, call)),
@@ -92,7 +92,7 @@ def _shown(name: str, measured: dict[str, Measured]) -> Table:
             *(number(of[more] - (of[less] if less else 0)) for of in (medians, least)),
         )
         for what, more, less in (
-            ("tasks and their Futures", TASKS, None),
+            ("tasks, their Futures and arguments", TASKS, None),
             ("qbmongo", WITHOUT, TASKS),
             ("the driver's bulk write", BY_HAND, None),
             ("all together, measured", OURS, None),
@@ -105,18 +105,35 @@ def _shown(name: str, measured: dict[str, Measured]) -> Table:
     )
 
 
-async def _waiting(calls: int) -> None:
-    loop = asyncio.get_running_loop()
-    futures = [loop.create_future() for _ in range(calls)]
+class _Nobody:
+    """A collection whose calls do nothing."""
 
-    async def caller(future: asyncio.Future[None]) -> None:
+    def update_one(self, *args: Any) -> None:
+        pass
+
+    def insert_one(self, *args: Any) -> None:
+        pass
+
+
+def _waiting(call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
+    nobody = _Nobody()
+
+    async def caller(place: int, future: asyncio.Future[None]) -> None:
+        call(nobody, place)
         await future
 
-    async def answer() -> None:
-        for future in futures:
-            future.set_result(None)
+    async def run(calls: int) -> None:
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in range(calls)]
 
-    await asyncio.gather(*[caller(future) for future in futures], answer())
+        async def answer() -> None:
+            for future in futures:
+                future.set_result(None)
+
+        callers = [caller(place, future) for place, future in enumerate(futures)]
+        await asyncio.gather(*callers, answer())
+
+    return run
 
 
 def _calling(things: Any, call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
