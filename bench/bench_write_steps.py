@@ -1,9 +1,10 @@
 """Where the client's time goes while 1,000 callers write: tasks, qbmongo, the driver.
 
 CPU of the calling thread in the asyncio client; the server is another process. "tasks" are as many
-tasks that make the arguments of one call and wait for one Future each. qbmongo's own part is what is
-left of a joined write when the driver's bulk call answers at once, less the tasks; the driver's part
-is what the same bulk write by hand takes, its own arguments included. What the parts do not explain is caches, and answers that arrive while others wait.
+tasks that make the arguments of one call and wait for one Future each. qbmongo's own part is what
+is left of a joined write when the driver's bulk call answers at once, less the tasks; the driver's
+part is what the same bulk write by hand takes, its own arguments included. What the parts do not
+explain is caches, and answers that arrive while others wait.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ it is the one to believe for work that does no IO.
 
 What all arms have made until the measurement begins (modules, clients, documents that are kept) is
 frozen for the garbage collector. One process holds the heaps of every arm: a full collection walks
-through all of them, some 20 ms, and is paid by whichever arm allocates at that moment. A program has
-one client, and its own heap. What an arm allocates while it is measured is collected as always.
+through all of them, some 20 ms, and is paid by whichever arm allocates at that moment. A program
+has one client, and its own heap. What an arm allocates while it is measured is collected as always.
 """
 
 from __future__ import annotations
