@@ -341,6 +341,8 @@ class Sender:
     @staticmethod
     def alone(write: JoinedWrite, told: Any) -> Write:
         """The plain call of who was told SEND_ALONE or Go."""
+        # Who waits holds what the plain call brings; an error's traceback holds the call.
+        write.waiter = None
         plain = Write.of(write)
         if type(told) is Go:
             plain.go = told

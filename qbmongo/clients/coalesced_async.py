@@ -68,8 +68,6 @@ def observed_write(kind: WriteKind) -> Any:
                     finally:
                         # The error's traceback holds this frame: nothing here may hold the error.
                         del answer, write
-                # As above: the driver's own errors hold their tracebacks for a while.
-                write.waiter = None
                 write = sender.alone(write, answer)
                 del answer
         if write is None:

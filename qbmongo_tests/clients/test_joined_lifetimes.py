@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import InvalidOperation
+from pymongo.errors import InvalidOperation, PyMongoError
 
+from qbmongo import Settings
+from qbmongo.clients.coalesced import Go
+from qbmongo.clients.writes import Write
+from qbmongo.records import JoinedWrite
 from qbmongo_tests.clients.callers import Callers
-from qbmongo_tests.clients.joined import Joining, outcome_of
+from qbmongo_tests.clients.joined import ONE_AT_A_TIME, Joining, outcome_of
 from qbmongo_tests.clients.sites import Site, resolved, settled
+from qbmongo_tests.faults import DropReply
 from qbmongo_tests.waiting import wait_until
 
 IDS = range(6)
@@ -141,6 +147,41 @@ def test_a_cancelled_lone_call_lets_the_others_go(cancellable: Site, documents: 
 
     cancellable.run(work())
     assert counters(documents) == [1] * 6
+
+
+LEFT_BY: dict[str, Callable[[Any, int], Any]] = {
+    "results": increment,
+    "inserts": lambda c, n: c.insert_one({"_id": 100 + n}),
+    "errors": lambda c, n: c.insert_one({"_id": 0}),
+    "lost": increment,
+}
+
+
+@pytest.mark.parametrize("outcome", LEFT_BY)
+def test_nothing_is_left_to_the_garbage_collector(site: Site, documents: Any, outcome: str) -> None:
+    """A full collection in the middle of a burst would take longer than the burst."""
+    settings = Settings(cache=None, coalesce=ONE_AT_A_TIME, batch=None)
+    joining = Joining(site, settings, retryWrites=False)
+    if outcome == "lost":
+        site.proxy.on("bulkWrite", DropReply())
+
+    async def work() -> int:
+        calls = [lambda c, n=n: LEFT_BY[outcome](c, n) for n in IDS]
+        outcomes = await joining.together(calls)
+        await joining.client.qb.flush() if site.is_async else joining.client.qb.flush()
+        return sum(isinstance(given, PyMongoError) for given in outcomes)
+
+    gc.collect()
+    gc.disable()
+    try:
+        failed = site.run(work())
+        assert wait_until(lambda: joining.stats.in_flight == 0)
+        assert failed == (0 if outcome in ("results", "inserts") else 6)
+        kinds = (JoinedWrite, Write, Go)
+        assert wait_until(lambda: not [o for o in gc.get_objects() if type(o) in kinds])
+    finally:
+        gc.enable()
+    assert joining.stats.batches == 1
 
 
 def test_what_motor_is_not_awaited_for_is_sent(
