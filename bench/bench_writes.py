@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import statistics
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -269,23 +270,37 @@ def slow_among_fast(kind: str, uris: dict[str, str], effort: Effort) -> Table:
         measured = measure(
             arms, replace(effort, rounds=rounds), loop=bench.loop, cpu_clock=bench.cpu_clock
         )
+    of_rounds = {arm: waits.of_rounds(99, BUDGETED - 1) for arm, waits in latencies.items()}
     rows = [
         (
             arm,
             number(figures.wall.median * BUDGETED / 1e3),
             number(latencies[arm].quantile(50)),
             number(latencies[arm].quantile(99)),
+            number(statistics.median(of_rounds[arm])),
             number(slow[arm].quantile(50)),
         )
         for arm, figures in measured.items()
     ]
     wait = latencies[OURS].quantile(99) / latencies[PLAIN].quantile(99)
+    # As all ratios: within a round. Half of the callers share a batch, so that over all rounds p99
+    # is what the worst round took, whatever disturbed it.
+    in_a_round = statistics.median(
+        ours / plain for ours, plain in zip(of_rounds[OURS], of_rounds[PLAIN], strict=True)
+    )
     return Table(
         f"{BUDGETED:,} fast updates and a slow one ({kind})",
-        ("arm", "ms", "p50 of fast, ms", "p99 of fast, ms", "the slow one, ms"),
+        (
+            *("arm", "ms", "p50 of fast, ms", "p99 of fast, ms", "p99 of a round, ms"),
+            "the slow one, ms",
+        ),
         rows,
-        f"The slow one sorts an array of {_SLOW_ELEMENTS:,} numbers.",
-        (Budget(f"p99 beside a slow update ({kind}), of plain calls'", 1, wait, "x"),),
+        f"The slow one sorts an array of {_SLOW_ELEMENTS:,} numbers. p99: over all rounds, and the"
+        " median of each round's.",
+        (
+            Budget(f"p99 beside a slow update ({kind}), of plain calls'", 1, wait, "x"),
+            Budget(f"... within a round ({kind})", 1, in_a_round, "x"),
+        ),
     )
 
 

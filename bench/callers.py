@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,8 +26,19 @@ class Latencies:
     ms: array[float] = field(default_factory=lambda: array("d"))
 
     def quantile(self, percent: int) -> float:
-        ordered = sorted(self.ms)
-        return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+        return _quantile(self.ms, percent)
+
+    def of_rounds(self, percent: int, callers: int) -> list[float]:
+        """The quantile of each round of so many callers."""
+        return [
+            _quantile(self.ms[start : start + callers], percent)
+            for start in range(0, len(self.ms), callers)
+        ]
+
+
+def _quantile(values: Sequence[float], percent: int) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
 def first_cells(figures: Measured, calls: int, waits: Latencies) -> tuple[str, ...]:
