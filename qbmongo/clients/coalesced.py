@@ -17,7 +17,7 @@ from ..core.engine import Engine, Scope
 from ..core.lanes import Lane
 from ..core.pace import Pace
 from ..records import Batch, BatchReply, JoinedWrite, Sending, Verdict, WriteKind
-from . import arguments
+from .arguments import under_timeout
 from .batches import SEND_ALONE, Raised, Told, answers, changed_by, reply_of, untold
 from .joined_calls import encoded, joinable
 from .known_calls import KnownCall, KnownCalls, copied
@@ -163,7 +163,7 @@ class Sender:
             write: JoinedWrite | str
             if bound is not None:
                 write = "session"
-            elif arguments.under_timeout(collection._timeout):
+            elif under_timeout(collection._timeout):
                 write = "timeout"
             elif coalescer.off_reason is not None:
                 write = coalescer.off_reason

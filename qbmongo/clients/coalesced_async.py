@@ -53,6 +53,8 @@ def observed_write(kind: WriteKind) -> Any:
             session = bound_async_session()
             write = sender.join(scope, self, kind, args, kwargs, session, loop.create_future)
             if type(write) is JoinedWrite:
+                # Copied; nothing that waits has to be walked through by the garbage collector.
+                del args, kwargs
                 if write.lane.timer is None:
                     arm(sender, write.lane, loop)
                 try:

@@ -119,8 +119,6 @@ def _unfit_filter(filter: Any, indexed: Collection[str]) -> str | None:
     """Why a filter does not surely find its document by an index; None if it does."""
     if type(filter) is not dict:
         return "filter"
-    if len(filter) == 1 and type(filter.get("_id", filter)) in EQUALITIES:
-        return None
     found = False
     for name, value in filter.items():
         if type(name) is not str or name[:1] == "$":

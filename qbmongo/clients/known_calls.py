@@ -21,6 +21,8 @@ __all__ = ["KnownCall", "KnownCalls", "copied", "size_of"]
 
 _Skeleton = tuple[Any, ...]
 
+# Types of an `_id` by which a filter looks by equality, and whose class in a shape they tell.
+_KNOWN_IDS = EQUALITIES & CLASSES.keys()
 # Kept at most; a program that makes up names gains nothing, and begins anew.
 _MAX_CALLS = 512
 _MAX_FIELDS = 8
@@ -69,7 +71,7 @@ class KnownCalls:
         if skeleton is None:
             return
         sizes = []
-        for name in skeleton[2:]:
+        for name in ("_id", *skeleton[2:]) if len(skeleton) > 1 else ():
             if type(name) is not str or len(name) > _MAX_NAME or "\0" in name:
                 return
             try:
@@ -102,18 +104,20 @@ def _skeleton(kind: WriteKind, args: tuple[Any, ...]) -> _Skeleton | None:
             return None
         if type(filter) is not dict or len(filter) != 1:
             return None
-        [(path, value)] = filter.items()
-        of = type(value)
-        if path != "_id" or of not in EQUALITIES or of not in CLASSES:
+        [path] = filter
+        if type(path) is not str or path != "_id":
+            return None
+        of = type(filter[path])
+        if of not in _KNOWN_IDS:
             return None
         if kind == "delete_one":
-            return (kind, of, path)
+            return (kind, of)
         if type(update) is not dict or len(update) != 1:
             return None
         [(operator, fields)] = update.items()
         if type(fields) is not dict or len(fields) > _MAX_FIELDS or type(operator) is not str:
             return None
-        return (kind, of, path, operator, *fields)
+        return (kind, of, operator, *fields)
     except Exception:  # other arguments, or another thread changes them meanwhile
         return None
 
@@ -132,7 +136,7 @@ def copied(call: KnownCall, write: JoinedWrite, *, shown: bool) -> int | None:
     """
     [(path, value)] = write.filter.items()
     size = size_of(value)
-    if size < 0 or path != "_id":
+    if size < 0 or type(path) is not str or path != "_id":
         return None
     size += call.filter_bytes
     filter = {path: value}

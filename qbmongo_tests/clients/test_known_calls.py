@@ -45,20 +45,24 @@ class Name(str):
 class Impostor:
     """Equal to a name that programs use, and no name."""
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+
     def __eq__(self, other: object) -> bool:
-        return other == "n"
+        return other == self.name
 
     def __hash__(self) -> int:
-        return hash("n")
+        return hash(self.name)
 
 
 NAMES: tuple[Any, ...] = (
     *("n", "n", "n", "m", "a.b", "größe", "_id", "", "$n", "x" * 300, "a\0b", "\ud800"),
-    *(Name("n"), Impostor(), 1),
+    *(Name("n"), Impostor("n"), 1),
 )
 OPERATORS: tuple[Any, ...] = (
     *("$set", "$set", "$set", "$inc", "$unset", "set", "", "$a\0", Name("$set"), 1),
 )
+IDS: tuple[Any, ...] = (*["_id"] * 20, Name("_id"), Impostor("_id"))
 VALUES: tuple[Callable[[random.Random], Any], ...] = (
     lambda r: r.choice((0, 1, -1, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, r.randint(0, 99))),
     lambda r: r.choice((2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 1 << 70)),
@@ -83,7 +87,7 @@ def any_document(r: random.Random, most: int) -> Any:
 
 def any_call(r: random.Random) -> tuple[Any, tuple[Any, ...]]:
     kind: Any = r.choice((*sorted(JOINED_KINDS), "update_one", "update_one", "update_one"))
-    filter = any_document(r, 2) if r.random() < 0.2 else {"_id": any_value(r)}
+    filter = any_document(r, 2) if r.random() < 0.2 else {r.choice(IDS): any_value(r)}
     if kind == "insert_one":
         args: tuple[Any, ...] = (any_document(r, 5),)
     elif kind == "delete_one":
@@ -200,8 +204,8 @@ def _sizes(change: Callable[[Any, int], int]) -> Any:
 MUTANTS: dict[str, Callable[[], Any]] = {
     # What a shape depends on.
     "type of the value": lambda: _skeletons(lambda s: (*s[:1], 0, *s[2:])),
-    "operator": lambda: _skeletons(lambda s: (*s[:3], "", *s[4:])),
-    "fields": lambda: _skeletons(lambda s: s[:4]),
+    "operator": lambda: _skeletons(lambda s: (*s[:2], "", *s[3:])),
+    "fields": lambda: _skeletons(lambda s: s[:3]),
     # What a plain value is.
     "range of numbers": lambda: _sizes(lambda v, size: 8 if type(v) is int and size < 0 else size),
     "width of numbers": lambda: _sizes(lambda v, size: 8 if size == 4 else size),
