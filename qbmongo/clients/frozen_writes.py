@@ -53,14 +53,15 @@ def _sent(document: dict[str, Any], codec: CodecOptions[Any]) -> Sent | None:
 def evident(name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
     """A started command with what was sent as private or raw documents, which count as evidence.
 
-    name: of the command. Either all of its statements are sent from copies, or none is.
+    name: of the command. Of a bulkWrite each operation is sent from copies, of one kind or the
+    other, or none is; of other commands all statements are, or none.
     """
     if name == "findAndModify":
         return _evident(command)
     if name == "bulkWrite":
-        first = command["ops"][0].get("filter")
-        if type(first) is Sent or type(first) is Private:
-            return {**command, "ops": [_evident(operation) for operation in command["ops"]]}
+        operations = command["ops"]
+        if any(type(operation.get("filter")) is Sent for operation in operations):
+            return {**command, "ops": [_evident(operation) for operation in operations]}
         return command
     place = "updates" if name == "update" else "deletes" if name == "delete" else None
     if place is None:

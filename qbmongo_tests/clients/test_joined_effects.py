@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson.int64 import Int64
 from pymongo import MongoClient
 
 from qbmongo import CacheSettings, Settings
@@ -63,6 +64,35 @@ def test_joined_updates_leave_what_they_cannot_have_touched(site: Site, document
 
     site.run(work())
     assert {d["n"] for d in documents.find({"_id": {"$lt": 6}})} == {1}
+
+
+def test_updates_that_are_copied_and_encoded_travel_together(site: Site, documents: Any) -> None:
+    """What is known of a call, and plain, is sent as a copy; everything else as bytes."""
+    joining = Joining(site, SETTINGS)
+
+    async def work() -> None:
+        await ready(joining.client, site.database, "c")
+        reads = _reads()
+        for values in ([5, Int64(5)], [Int64(6), 6]):
+            # Known by its names from the first time on.
+            await resolved(joining.collection.update_one({"_id": 0}, {"$set": {"n": 1}}))
+            await _are_kept(joining, reads)
+            assert set((await _are_kept(joining, reads)).values()) == {True}
+            calls = [
+                lambda c, n=n, v=values[n % 2]: c.update_one({"_id": n}, {"$set": {"n": v}})
+                for n in range(6)
+            ]
+            outcomes = await joining.together(calls)
+            assert [outcome.modified_count for outcome in outcomes] == [1] * 6
+            assert await _are_kept(joining, reads) == {
+                "touched": False,
+                "another": True,
+                "filtered by what is written": False,
+            }
+        assert joining.client.qb.stats().faults == {}
+
+    site.run(work())
+    assert {d["n"] for d in documents.find({"_id": {"$lt": 6}})} == {6}
 
 
 def test_joined_inserts_leave_documents_that_are_there(site: Site, documents: Any) -> None:
