@@ -174,7 +174,7 @@ class Sender:
             elif not is_insert and not coalescer.can_bulk_write(now_s):
                 write = "unsupported"
             elif kwargs or (call := lanes.calls.find(kind, args)) is None:
-                write = self._read(scope, collection, kind, args, kwargs, now_s)
+                write = self._read(lanes, scope, collection, kind, args, kwargs, now_s)
             else:
                 write = JoinedWrite(kind, None, *args) if is_insert else JoinedWrite(kind, *args)
                 write.stats = call.stats
@@ -230,6 +230,7 @@ class Sender:
 
     def _read(
         self,
+        lanes: WriteLanes,
         scope: Scope,
         collection: Any,
         kind: WriteKind,
@@ -249,7 +250,7 @@ class Sender:
             stats = scope.joining_stats(kind, write.filter, write.document, kwargs)
             write.stats = stats
             if is_by_id and not kwargs and (stats is not None or scope.profile is None):
-                scope.write_lanes.calls.keep(kind, args, stats)
+                lanes.calls.keep(kind, args, stats)
         return write
 
     def _beside_the_lane(
