@@ -39,6 +39,7 @@ from .joined_calls import JOINED_KINDS
 from .motor_futures import done, start
 from .motor_point_reads import find_point
 from .parts import LoopParts, bound_sync_session
+from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .pymongo_sync import open_aggregation, send_value
 from .sync_cursors import CommandCursor, Cursor
@@ -235,6 +236,21 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
             delegate = self.delegate
             codec = delegate._codec_options
             missed = False
+            points = scope.points
+            if type(filter) is dict and not args and (kwargs or scope.cache is None):
+                if points is not None and not kwargs:
+                    op = point_op(
+                        scope, points, filter, (), {}, bound_sync_session(), delegate._timeout
+                    )
+                    if op is not None:
+                        return find_point(self, scope, op, (), {}, missed=True)
+                    points = None
+                stats = scope.simple.begin(filter, kwargs)
+                if stats is not NOT_SIMPLE:
+                    session = unwrap_kwargs_session(kwargs).get("session")
+                    return executor.run_on_executor(
+                        self.get_io_loop(), pass_one, delegate, scope, filter, session, stats
+                    )
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
@@ -251,7 +267,6 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                             scope.served(entry, started_s, monotonic())
                             return done(self, document)
                     missed = True
-            points = scope.points
             if points is not None:
                 op = point_op(
                     scope, points, filter, args, kwargs, bound_sync_session(), delegate._timeout

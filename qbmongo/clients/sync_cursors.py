@@ -186,9 +186,18 @@ class SizedCursor(pymongo.cursor.Cursor[Any]):
 
     _qb_size = 0
 
-    def _unpack_response(self, response: Any, *args: Any, **kwargs: Any) -> Any:
+    def _unpack_response(
+        self,
+        response: Any,
+        cursor_id: Any,
+        codec_options: Any,
+        user_fields: Any = None,
+        legacy_response: bool = False,
+    ) -> Any:
         self._qb_size += len(getattr(response, "payload_document", b""))
-        return super()._unpack_response(response, *args, **kwargs)
+        return pymongo.cursor.Cursor._unpack_response(
+            self, response, cursor_id, codec_options, user_fields, legacy_response
+        )
 
 
 class CommandCursor(_ReadingCursor, pymongo.command_cursor.CommandCursor[Any]):

@@ -25,6 +25,7 @@ from .lanes import LaneLimits
 from .point_reads import PointReads
 from .profile import Profile, SlowRules
 from .rewrite import Rewriter
+from .simple_reads import SimpleReads
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
 
@@ -75,6 +76,7 @@ class Scope:
         "profile",
         "rewriter",
         "rules",
+        "simple",
         "trust",
         "ttl_s",
         "variant",
@@ -103,6 +105,7 @@ class Scope:
         self.rules = (
             None if observed is None else SlowRules(observed.slow_ms / 1_000, observed.log_every_s)
         )
+        self.simple = SimpleReads(self, self.profile)
         cached = settings.cache
         self.cache: Cache | None = engine.cache if cached is not None else None
         self.ttl_s = cached.ttl_s if cached is not None else None
