@@ -49,7 +49,7 @@ def topology(*servers: tuple[str, str, ObjectId | None]) -> Any:
 
 
 EVENT: Any = SimpleNamespace(
-    connection_id=("a", 1), request_id=1, command_name="insert", reply={"ok": 1}, failure={}
+    connection_id=("a", 1), request_id=1, command_name="insert", reply={}, failure={}, command={}
 )
 READ: Any = SimpleNamespace(**{**vars(EVENT), "command_name": "find"})
 FIRST, SECOND = ObjectId(), ObjectId()
