@@ -356,15 +356,7 @@ class Scope:
             waiters = self._settle_fill(ticket, now_s, data)
             if data is not None and ticket.fill.is_for_waiters(ticket.address):
                 answer = data
-        self._record(
-            ticket,
-            now_s,
-            elapsed_s=elapsed_s,
-            documents=documents,
-            size=size,
-            getmores=getmores,
-            failed=False,
-        )
+        self.record(ticket, now_s, elapsed_s, documents, size, getmores, False)
         return [(waiter, answer) for waiter in waiters] if waiters else []
 
     def settle_joined(
@@ -419,9 +411,7 @@ class Scope:
         waiters: list[Any] = []
         if type(ticket) is Lead:
             waiters = self._settle_fill(ticket, now_s, None)
-        self._record(
-            ticket, now_s, elapsed_s=elapsed_s, documents=0, size=0, getmores=0, failed=True
-        )
+        self.record(ticket, now_s, elapsed_s, 0, 0, 0, True)
         return waiters
 
     def cancel_read(self, ticket: Ticket) -> tuple[Any, Lead] | None:
@@ -448,9 +438,7 @@ class Scope:
 
     def settle_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
         """The driver answered a write that changed so many documents."""
-        self._record(
-            ticket, now_s, elapsed_s=None, documents=documents, size=0, getmores=0, failed=False
-        )
+        self.record(ticket, now_s, None, documents, 0, 0, False)
 
     def joined_write(self, ticket: Ticket, now_s: float, documents: int, *, failed: bool) -> None:
         """A write that travelled with others was answered, or failed."""
@@ -463,19 +451,19 @@ class Scope:
 
     def fail_write(self, ticket: Ticket, now_s: float) -> None:
         """The driver raised on a write."""
-        self._record(ticket, now_s, elapsed_s=None, documents=0, size=0, getmores=0, failed=True)
+        self.record(ticket, now_s, None, 0, 0, 0, True)
 
-    def _record(
+    def record(
         self,
         ticket: Ticket,
         now_s: float,
-        *,
         elapsed_s: float | None,
         documents: int,
         size: int,
         getmores: int,
         failed: bool,
     ) -> None:
+        """Counts a call of which nothing is kept. elapsed_s: as for `settle_read`."""
         stats = ticket.stats
         if stats is None:
             return
