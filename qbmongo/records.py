@@ -103,9 +103,11 @@ class WriteOp:
 EffectKind = Literal["insert", "update", "delete", "namespace", "database", "everything"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Effect:
-    """What a write may have changed. None always means "any".
+    """What a write may have changed. None always means "any". Never changed once it is made.
+
+    (Not frozen: that makes it three times as dear, and each write makes one.)
 
     namespace: "database.collection"; for kind "database" the database's name; for "everything" "".
     ids: canonical values (core.values.canonical) of the `_id`s touched.

@@ -130,10 +130,23 @@ def cursor_bypass(cursor: Any) -> str | None:
 def cursor_op(cursor: Any, scope: Scope, kind: Any) -> ReadOp:
     """The operation a cursor is about to send, from what the driver made of its arguments."""
     options = scope.options
-    for attribute, name in _CURSOR_OPTIONS:
-        value = getattr(cursor, attribute)
-        if value is not None:
-            options = {**(options or {}), name: value}
+    if not (
+        cursor._collation is None
+        and cursor._hint is None
+        and cursor._let is None
+        and cursor._comment is None
+        and cursor._max_time_ms is None
+        and cursor._min is None
+        and cursor._max is None
+        and cursor._return_key is None
+        and cursor._show_record_id is None
+        and cursor._allow_disk_use is None
+    ):
+        given = {name: getattr(cursor, attribute) for attribute, name in _CURSOR_OPTIONS}
+        options = {
+            **(options or {}),
+            **{name: value for name, value in given.items() if value is not None},
+        }
     return ReadOp(
         kind,
         scope.namespace,

@@ -79,7 +79,11 @@ class _ReadingCursor:
         token = kept = None
         if type(ticket) is Lead:
             token = CURRENT.set(ticket)
-        if self._id is None and ticket is not None:
+        if (
+            self._id is None
+            and ticket is not None
+            and (token is not None or ticket.sent is not None)
+        ):
             kept = reading.prepare(self, ticket)
         reading.busy = True
         started_s = monotonic()
@@ -149,7 +153,9 @@ class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
         if reading is None or self._data or self._killed:
             return await super()._refresh()
         if self._id is None and reading.ticket is None:
-            await self._qb_begin(reading)
+            join = reading.begin(self, bound_async_session())
+            if join is not None:
+                await self._qb_wait(reading, join)
             if self._id == 0:
                 turn = self._qb_turn
                 if turn is not None and turn.over():
@@ -157,23 +163,20 @@ class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
                 return len(self._data)
         return await self._qb_send(reading, super()._refresh)
 
-    async def _qb_begin(self, reading: Reading) -> None:
-        """Served, or with a ticket, afterwards; waits for another's answer if there is a flight."""
-        while True:
-            join = reading.begin(self, bound_async_session())
-            if join is None:
-                return
+    async def _qb_wait(self, reading: Reading, join: Join | None) -> None:
+        """Waits for another's answer, as long as there is a flight to wait for."""
+        while join is not None:
             waiter = TaskWaiter()
-            if not reading.scope.join(join, waiter):
-                reading.missed = False
-                continue
-            reading.joined(self, join, await waiter.wait(reading.scope, join))
-            return
+            if reading.scope.join(join, waiter):
+                reading.joined(self, join, await waiter.wait(reading.scope, join))
+                return
+            reading.missed = False
+            join = reading.begin(self, bound_async_session())
 
     async def rewind(self) -> Any:
         await super().rewind()
         if self._qb is not None:
-            self._qb.reset()
+            self._qb = Reading(self._qb.scope, self._qb.kind)
         return self
 
     async def to_list(self, length: int | None = None) -> Any:
@@ -188,9 +191,18 @@ class AsyncSizedCursor(DriverCursor[Any]):
 
     _qb_size = 0
 
-    def _unpack_response(self, response: Any, *args: Any, **kwargs: Any) -> Any:
+    def _unpack_response(
+        self,
+        response: Any,
+        cursor_id: Any,
+        codec_options: Any,
+        user_fields: Any = None,
+        legacy_response: bool = False,
+    ) -> Any:
         self._qb_size += len(getattr(response, "payload_document", b""))
-        return super()._unpack_response(response, *args, **kwargs)
+        return DriverCursor._unpack_response(
+            self, response, cursor_id, codec_options, user_fields, legacy_response
+        )
 
 
 class AsyncCommandCursor(_ReadingCursor, DriverCommandCursor[Any]):

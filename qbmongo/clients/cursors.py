@@ -98,17 +98,11 @@ class Reading:
         self.kind = kind
         # The driver closes a cursor inside its own refresh: that is not the caller giving up.
         self.busy = False
-        self.reset()
-
-    def reset(self) -> None:
-        """Back to before the first sending (a rewound cursor)."""
         self.consume = False
         self.missed = False
         self.ticket: Ticket | None = None
         self.chunks: list[bytes] | None = None
-        self.documents = 0
-        self.size = 0
-        self.batches = 0
+        self.documents = self.size = self.batches = 0
         self.elapsed_s = 0.0
 
     # Before the first sending
@@ -146,6 +140,9 @@ class Reading:
             bypass=bypass,
             share=may_share and not under_timeout(cursor._timeout),
         )
+        if type(decision) is Ticket:
+            self.ticket = decision
+            return None
         if type(decision) is Join:
             return decision
         self.take(decision)  # type: ignore[arg-type]
@@ -186,13 +183,15 @@ class Reading:
         cursor._killed = True
         return len(documents)
 
-    def prepare(self, cursor: Any, ticket: Ticket) -> tuple[Any, ...] | None:
-        """Puts what must be sent into the cursor; returns what `restore` puts back, if anything."""
+    def prepare(self, cursor: Any, ticket: Ticket) -> tuple[Any, ...]:
+        """Puts what must be sent into the cursor; returns what `restore` puts back.
+
+        ticket: a Lead, or one with a read to send in its place.
+        """
         kept = (cursor._spec, cursor._projection, cursor._read_concern)
         if type(ticket) is not Lead:
-            if ticket.sent is None:
-                return None
-            cursor._spec = ticket.sent.filter
+            if ticket.sent is not None:
+                cursor._spec = ticket.sent.filter
             return kept
         try:
             cursor._spec = ticket.send.filter
@@ -254,6 +253,17 @@ class Reading:
         if ticket is None:
             return []
         self.ticket = None
+        if type(ticket) is Ticket:
+            self.scope.record(
+                ticket,
+                monotonic(),
+                self.elapsed_s,
+                self.documents,
+                self.size,
+                self.batches - 1 if self.batches else 0,
+                False,
+            )
+            return []
         chunks = self.chunks
         data = b"".join(chunks) if complete and chunks is not None else None
         return self.scope.settle_read(

@@ -21,6 +21,8 @@ from ..core.snapshots import Private, private
 
 __all__ = ["FREEZERS", "Sent", "evident"]
 
+# Of a statement that is sent as it is.
+_SHOWN = frozenset({Private, type(None)})
 _Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _Freezer = Callable[[CodecOptions[Any], tuple[Any, ...], dict[str, Any]], _Arguments]
 
@@ -67,6 +69,8 @@ def evident(name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
     if place is None:
         return command
     statement = command[place][0]
+    if type(statement["q"]) is Private and type(statement.get("u")) in _SHOWN:
+        return command
     shown = _evident(statement)
     return command if shown is statement else {**command, place: [shown]}
 

@@ -100,16 +100,19 @@ class EffectListener(CommandListener):
             engine.command_started(key, name, event.database_name, command, time.monotonic())
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        address = event.connection_id
+        name = event.command_name
         ticket = CURRENT.get()
+        if ticket is None and name in READ_COMMANDS:
+            # Nothing is kept of it, so that it does not matter who answered, and when.
+            return
+        address = event.connection_id
         if ticket is not None:
             ticket.address = address
-        wire = WIRE.get()
-        if wire is not None:
-            wire.reply = event.reply
-        name = event.command_name
         key = (address, event.request_id)
         if name not in READ_COMMANDS:
+            wire = WIRE.get()
+            if wire is not None:
+                wire.reply = event.reply
             TRANSACTIONS.succeeded(key, event.reply)
             opened = OPENED.get()
             if opened:

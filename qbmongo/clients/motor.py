@@ -3,8 +3,8 @@
 Methods return Futures and run even if nobody awaits them. The driver's calls run in executor
 threads; the engine is asked in the loop's thread, so that a hit costs no thread.
 
-Motor reached its end of life on 2026-05-14; this module and motor_futures.py can be deleted without
-touching others.
+Motor reached its end of life on 2026-05-14; this module and the other motor_*.py can be deleted
+without touching others.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ from .coalesced_motor import bring, is_gone, observed_write, read_indexes, send
 from .coalesced_sync import flush
 from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
+from .motor_cursors import AsyncIOMotorCursor, AsyncIOMotorLatentCommandCursor
 from .motor_futures import done, start
 from .motor_point_reads import find_point
 from .parts import LoopParts, bound_sync_session
+from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .pymongo_sync import open_aggregation, send_value
 from .sync_cursors import CommandCursor, Cursor
@@ -59,106 +61,6 @@ monotonic = time.monotonic
 for _driver_class in (AgnosticRawBatchCursor, AgnosticRawBatchCommandCursor):
     create_class_with_framework(_driver_class, executor, driver.__name__)
 _Sync = pymongo.collection.Collection
-
-
-class _Asking:
-    """A cursor, as far as the driver's own method looks, that asks the program's collection."""
-
-    def __init__(self, delegate: Any, collection: Any) -> None:
-        self._delegate = delegate
-        self._collection = collection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._delegate, name)
-
-
-class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):  # type: ignore[type-arg]
-    """A cursor whose answer may come from memory, and is observed."""
-
-    if not TYPE_CHECKING:
-
-        def _refresh(self):
-            delegate = self.delegate
-            reading = delegate._qb
-            if (
-                reading is not None
-                and reading.ticket is None
-                and delegate._id is None
-                and not delegate._killed
-            ):
-                reading.begin(delegate, bound_sync_session(), wait=False)
-                if delegate._id == 0:
-                    return done(self.collection, len(delegate._data))
-            return executor.run_on_executor(self.get_io_loop(), delegate._refresh)
-
-        def _async_close(self):
-            return executor.run_on_executor(self.get_io_loop(), self.delegate.close)
-
-        @functools.wraps(driver.AsyncIOMotorCursor.distinct)
-        def distinct(self, key):
-            if self.delegate._qb is None:
-                return super().distinct(key)
-            return Cursor.distinct(_Asking(self.delegate, self.collection), key)
-
-        @functools.wraps(driver.AsyncIOMotorCursor.to_list)
-        def to_list(self, length=None):
-            delegate = self.delegate
-            reading = delegate._qb
-            if (
-                length is not None
-                or reading is None
-                or reading.ticket is not None
-                or delegate._id is not None
-                or delegate._query_flags
-                or not self.alive
-            ):
-                return super().to_list(length)
-            self.started = True
-            reading.consume = True
-
-            def begin():
-                join = reading.begin(delegate, bound_sync_session())
-                return reading.ticket if join is None else join
-
-            def drained():
-                documents = list(delegate._data)
-                delegate._data.clear()
-                return documents
-
-            def decode(data):
-                count = reading.serve(delegate, data)
-                return None if count is None else (drained(), count)
-
-            def job(ticket):
-                reading.take(ticket)
-                return list(delegate)
-
-            decision = begin()
-            if delegate._id == 0:
-                return done(self.collection, drained())
-            if decision is None:
-                return super().to_list(length)
-            first = [decision]
-            loop = self.get_io_loop()
-            return start(
-                loop, reading.scope, lambda: first.pop() if first else begin(), decode, job
-            )
-
-
-class AsyncIOMotorLatentCommandCursor(driver.AsyncIOMotorLatentCommandCursor):  # type: ignore[type-arg]
-    """An aggregation's cursor, started by its first use."""
-
-    if not TYPE_CHECKING:
-
-        def _refresh(self):
-            if type(self.delegate) is not CommandCursor:
-                return super()._refresh()
-            return executor.run_on_executor(self.get_io_loop(), self.delegate._refresh)
-
-        def _async_close(self):
-            if type(self.delegate) is not CommandCursor:
-                return super()._async_close()
-            return executor.run_on_executor(self.get_io_loop(), self.delegate.close)
 
 
 class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[type-arg]
@@ -194,6 +96,21 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
             delegate = self.delegate
             codec = delegate._codec_options
             missed = False
+            points = scope.points
+            if type(filter) is dict and not args and (kwargs or scope.cache is None):
+                if points is not None and not kwargs:
+                    op = point_op(
+                        scope, points, filter, (), {}, bound_sync_session(), delegate._timeout
+                    )
+                    if op is not None:
+                        return find_point(self, scope, op, (), {}, missed=True)
+                    points = None
+                stats = scope.simple.begin(filter, kwargs)
+                if stats is not NOT_SIMPLE:
+                    session = unwrap_kwargs_session(kwargs).get("session")
+                    return executor.run_on_executor(
+                        self.get_io_loop(), pass_one, delegate, scope, filter, session, stats
+                    )
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
@@ -210,7 +127,6 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                             scope.served(entry, started_s, monotonic())
                             return done(self, document)
                     missed = True
-            points = scope.points
             if points is not None:
                 op = point_op(
                     scope, points, filter, args, kwargs, bound_sync_session(), delegate._timeout

@@ -13,7 +13,10 @@ from typing import Any
 from ..core.engine import Engine
 from .listener import OPENED
 
-__all__ = ["AsyncCheckout", "Checkout", "Opened"]
+__all__ = ["ONLY_READS", "AsyncCheckout", "Checkout", "Opened"]
+
+ONLY_READS = ("find", "getMore")
+"""Operations, as the driver names them where it retries, that send no command with an effect."""
 
 
 class Opened:

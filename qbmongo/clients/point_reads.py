@@ -71,7 +71,7 @@ def point_op(
     projection = None
     if reason is None and (args or kwargs):
         if len(args) + len(kwargs) > 1 or not (args or "projection" in kwargs):
-            reason = "arguments"
+            reason = "arguments" if kwargs.get("session") is None else "session"
         else:
             projection = args[0] if args else kwargs["projection"]
             if projection is not None:

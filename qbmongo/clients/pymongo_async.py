@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +15,20 @@ import pymongo.asynchronous.database
 from pymongo import AsyncMongoClient
 from pymongo.typings import _DocumentType
 
-from ..core.engine import Scope
+from ..core.engine import Engine, Scope
 from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
 from .async_cursors import AsyncCommandCursor, AsyncCursor, decide
-from .async_point_reads import find_point, send_one
+from .async_point_reads import find_point
 from .coalesced import CLOSING_S
 from .coalesced_async import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import AsyncHandle
 from .listener import CURRENT
-from .opened import AsyncCheckout, Opened
+from .opened import ONLY_READS, AsyncCheckout, Opened
 from .parts import LoopParts, bound_async_session
+from .passed_reads import NOT_SIMPLE, pass_one_async
 from .point_reads import point_op
 from .read_errors import programs_errors
 from .values import Aggregation, ValueRead, answered
@@ -120,13 +122,6 @@ async def open_aggregation(
     return cursor
 
 
-async def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -> Any:
-    """find_one where nothing is kept: the driver's own, recorded."""
-    op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
-    ticket: Any = scope.begin_read(op, collection.codec_options, monotonic())
-    return await send_one(collection, scope, ticket, filter, (), {})
-
-
 class AsyncCollection(_Driver[_DocumentType]):
     """A collection whose reads may be answered from memory, and whose calls are observed."""
 
@@ -169,15 +164,18 @@ class AsyncCollection(_Driver[_DocumentType]):
             if scope is None or not scope.active:
                 return await super().find_one(filter, *args, **kwargs)
             points = scope.points
-            if scope.cache is None and not args and not kwargs and type(filter) is dict:
-                if points is not None:
+            missed = False
+            if type(filter) is dict and not args and (kwargs or scope.cache is None):
+                if points is not None and not kwargs:
                     op = point_op(
                         scope, points, filter, (), {}, bound_async_session(), self._timeout
                     )
                     if op is not None:
                         return await find_point(self, scope, op, (), {}, missed=True)
-                return await _observed_one(self, scope, filter)
-            missed = False
+                    points = None
+                stats = scope.simple.begin(filter, kwargs)
+                if stats is not NOT_SIMPLE:
+                    return await pass_one_async(self, scope, filter, kwargs.get("session"), stats)
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_async_session()) is None:
                     started_s = monotonic()
@@ -359,6 +357,22 @@ class AsyncDatabase(_DriverDatabase[_DocumentType]):
             return _our_database(self.client, super().with_options(*args, **kwargs))
 
 
+def _retrying(engine: Engine, client: Any) -> Any:
+    """The driver's way of sending nearly every operation, with what it leaves open closed.
+
+    client: a weak reference.
+    """
+    retry = AsyncMongoClient._retry_internal
+
+    async def retry_internal(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > 3 and args[3] in ONLY_READS:
+            return await retry(client(), *args, **kwargs)
+        with Opened(engine):
+            return await retry(client(), *args, **kwargs)
+
+    return retry_internal
+
+
 class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
     """An AsyncMongoClient whose reads may be answered from memory and whose calls are profiled.
 
@@ -373,6 +387,10 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
         self._qb = LoopParts(qb, args, kwargs, threads=False)
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
+        engine = self._qb.engine
+        if engine is not None and engine.cache is not None:
+            # In the place of the method, so that it costs nothing where there is no cache.
+            self._retry_internal: Any = _retrying(engine, weakref.ref(self))
         self._qb.watch_with(AsyncMongoClient)
         self._qb.send_with(send, bring, read_indexes, is_gone)
 
@@ -398,23 +416,23 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
 
     if not TYPE_CHECKING:
 
-        async def _retry_internal(self, *args, **kwargs):
-            """Nearly every operation of the driver's passes here."""
-            engine = self._qb.engine
-            if engine is None or engine.cache is None:
-                return await super()._retry_internal(*args, **kwargs)
-            with Opened(engine):
-                return await super()._retry_internal(*args, **kwargs)
-
         async def _conn_for_writes(self, *args, **kwargs):
             checkout = await super()._conn_for_writes(*args, **kwargs)
             engine = self._qb.engine
-            return checkout if engine is None else AsyncCheckout(engine, checkout)
+            return (
+                checkout
+                if engine is None or engine.cache is None
+                else AsyncCheckout(engine, checkout)
+            )
 
         async def _conn_for_reads(self, *args, **kwargs):
             checkout = await super()._conn_for_reads(*args, **kwargs)
             engine = self._qb.engine
-            return checkout if engine is None else AsyncCheckout(engine, checkout)
+            return (
+                checkout
+                if engine is None or engine.cache is None
+                else AsyncCheckout(engine, checkout)
+            )
 
         @functools.wraps(AsyncMongoClient.get_database)
         def get_database(self, *args, **kwargs):

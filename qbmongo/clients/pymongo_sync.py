@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pymongo.database
 from pymongo import MongoClient
 from pymongo.typings import _DocumentType
 
-from ..core.engine import Scope
+from ..core.engine import Engine, Scope
 from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
@@ -22,12 +23,13 @@ from .coalesced_sync import bring, flush, is_gone, observed_write, read_indexes,
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import SyncHandle
 from .listener import CURRENT
-from .opened import Checkout, Opened
+from .opened import ONLY_READS, Checkout, Opened
 from .parts import Parts, bound_sync_session
+from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .read_errors import programs_errors
 from .sync_cursors import CommandCursor, Cursor, decide
-from .sync_point_reads import find_point, send_one
+from .sync_point_reads import find_point
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -112,13 +114,6 @@ def open_aggregation(collection: Any, aggregation: Aggregation, ticket: Any, cal
     return cursor
 
 
-def _observed_one(collection: Any, scope: Scope, filter: dict[str, Any]) -> Any:
-    """find_one where nothing is kept: the driver's own, recorded."""
-    op = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1, scope.options)
-    ticket: Any = scope.begin_read(op, collection.codec_options, monotonic())
-    return send_one(collection, scope, ticket, filter, (), {})
-
-
 class Collection(_Driver[_DocumentType]):
     """A collection whose reads may be answered from memory, and whose calls are observed."""
 
@@ -161,14 +156,17 @@ class Collection(_Driver[_DocumentType]):
             if scope is None or not scope.active:
                 return super().find_one(filter, *args, **kwargs)
             points = scope.points
-            if scope.cache is None and not args and not kwargs and type(filter) is dict:
-                if points is not None:
+            missed = False
+            if type(filter) is dict and not args and (kwargs or scope.cache is None):
+                if points is not None and not kwargs:
                     bound = bound_sync_session()
                     op = point_op(scope, points, filter, (), {}, bound, self._timeout)
                     if op is not None:
                         return find_point(self, scope, op, (), {}, missed=True)
-                return _observed_one(self, scope, filter)
-            missed = False
+                    points = None
+                stats = scope.simple.begin(filter, kwargs)
+                if stats is not NOT_SIMPLE:
+                    return pass_one(self, scope, filter, kwargs.get("session"), stats)
             if scope.trust is not None and not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
@@ -338,6 +336,22 @@ class Database(_DriverDatabase[_DocumentType]):
             return _our_database(self.client, super().with_options(*args, **kwargs))
 
 
+def _retrying(engine: Engine, client: Any) -> Any:
+    """The driver's way of sending nearly every operation, with what it leaves open closed.
+
+    client: a weak reference.
+    """
+    retry = MongoClient._retry_internal
+
+    def retry_internal(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > 3 and args[3] in ONLY_READS:
+            return retry(client(), *args, **kwargs)
+        with Opened(engine):
+            return retry(client(), *args, **kwargs)
+
+    return retry_internal
+
+
 class OptimizedMongoClient(MongoClient[_DocumentType]):
     """A pymongo.MongoClient whose reads may be answered from memory and whose calls are profiled.
 
@@ -351,6 +365,10 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
         self._qb = Parts(qb, args, kwargs, threads=True)
         super().__init__(*args, **kwargs)
         self._qb.attach(self)
+        engine = self._qb.engine
+        if engine is not None and engine.cache is not None:
+            # In the place of the method, so that it costs nothing where there is no cache.
+            self._retry_internal: Any = _retrying(engine, weakref.ref(self))
         self._qb.watch_with(MongoClient)
         self._qb.send_with(send, bring, read_indexes, is_gone, BatchThreads())
 
@@ -375,23 +393,19 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
 
     if not TYPE_CHECKING:
 
-        def _retry_internal(self, *args, **kwargs):
-            """Nearly every operation of the driver's passes here."""
-            engine = self._qb.engine
-            if engine is None or engine.cache is None:
-                return super()._retry_internal(*args, **kwargs)
-            with Opened(engine):
-                return super()._retry_internal(*args, **kwargs)
-
         def _conn_for_writes(self, *args, **kwargs):
             checkout = super()._conn_for_writes(*args, **kwargs)
             engine = self._qb.engine
-            return checkout if engine is None else Checkout(engine, checkout)
+            return (
+                checkout if engine is None or engine.cache is None else Checkout(engine, checkout)
+            )
 
         def _conn_for_reads(self, *args, **kwargs):
             checkout = super()._conn_for_reads(*args, **kwargs)
             engine = self._qb.engine
-            return checkout if engine is None else Checkout(engine, checkout)
+            return (
+                checkout if engine is None or engine.cache is None else Checkout(engine, checkout)
+            )
 
         @functools.wraps(MongoClient.get_database)
         def get_database(self, *args, **kwargs):

@@ -80,7 +80,11 @@ class _ReadingCursor:
         token = kept = None
         if type(ticket) is Lead:
             token = CURRENT.set(ticket)
-        if self._id is None and ticket is not None:
+        if (
+            self._id is None
+            and ticket is not None
+            and (token is not None or ticket.sent is not None)
+        ):
             kept = reading.prepare(self, ticket)
         reading.busy = True
         started_s = monotonic()
@@ -117,13 +121,10 @@ class _ReadingCursor:
             reading.received(response, documents)
         return documents
 
-    def _qb_given_up(self) -> None:
+    def close(self) -> None:
         reading = self._qb
         if reading is not None and reading.ticket is not None and not reading.busy:
             deliver(reading.finish(complete=False))
-
-    def close(self) -> None:
-        self._qb_given_up()
         driver: Any = super()
         driver.close()
 
@@ -150,28 +151,27 @@ class Cursor(_ReadingCursor, pymongo.cursor.Cursor[Any]):
         if reading is None or self._data or self._killed:
             return super()._refresh()
         if self._id is None and reading.ticket is None:
-            self._qb_begin(reading)
+            join = reading.begin(self, bound_sync_session())
+            if join is not None:
+                self._qb_wait(reading, join)
             if self._id == 0:
                 return len(self._data)
         return self._qb_send(reading, super()._refresh)
 
-    def _qb_begin(self, reading: Reading) -> None:
-        """Served, or with a ticket, afterwards; waits for another's answer if there is a flight."""
-        while True:
-            join = reading.begin(self, bound_sync_session())
-            if join is None:
-                return
+    def _qb_wait(self, reading: Reading, join: Join | None) -> None:
+        """Waits for another's answer, as long as there is a flight to wait for."""
+        while join is not None:
             waiter = ThreadWaiter()
-            if not reading.scope.join(join, waiter):
-                reading.missed = False
-                continue
-            reading.joined(self, join, waiter.wait(reading.scope, join))
-            return
+            if reading.scope.join(join, waiter):
+                reading.joined(self, join, waiter.wait(reading.scope, join))
+                return
+            reading.missed = False
+            join = reading.begin(self, bound_sync_session())
 
     def rewind(self) -> Any:
         super().rewind()
         if self._qb is not None:
-            self._qb.reset()
+            self._qb = Reading(self._qb.scope, self._qb.kind)
         return self
 
     def to_list(self, length: int | None = None) -> Any:
@@ -186,9 +186,18 @@ class SizedCursor(pymongo.cursor.Cursor[Any]):
 
     _qb_size = 0
 
-    def _unpack_response(self, response: Any, *args: Any, **kwargs: Any) -> Any:
+    def _unpack_response(
+        self,
+        response: Any,
+        cursor_id: Any,
+        codec_options: Any,
+        user_fields: Any = None,
+        legacy_response: bool = False,
+    ) -> Any:
         self._qb_size += len(getattr(response, "payload_document", b""))
-        return super()._unpack_response(response, *args, **kwargs)
+        return pymongo.cursor.Cursor._unpack_response(
+            self, response, cursor_id, codec_options, user_fields, legacy_response
+        )
 
 
 class CommandCursor(_ReadingCursor, pymongo.command_cursor.CommandCursor[Any]):

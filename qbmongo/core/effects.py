@@ -21,7 +21,9 @@ from bson.timestamp import Timestamp
 
 from ..records import EVERYTHING, Effect
 from .events import effect_of_event
+from .evidence import Evidence
 from .ids import confined_ids, known_ids
+from .lone_effects import lone_delete, lone_insert, lone_update
 from .paths import update_paths
 from .snapshots import Private, readable, snapshot
 
@@ -138,28 +140,10 @@ def effects_of(
     if read is None:
         return _ALL
     try:
-        return read(database, command, _Evidence(command, mutable_ok))
+        return read(database, command, Evidence(command, mutable_ok))
     except Exception:
         # A command that cannot be read (a raw `command` may hold anything) may write anything.
         return _ALL
-
-
-class _Evidence:
-    """Which parts of a command say for certain what was sent."""
-
-    __slots__ = ("placed", "plain")
-
-    def __init__(self, command: Mapping[str, Any], mutable_ok: bool) -> None:
-        self.plain = mutable_ok
-        self.placed = mutable_ok or ("txnNumber" in command and "autocommit" not in command)
-
-    def of(self, value: Any) -> Any:
-        """The value if it is certain, otherwise None; a raw document is read from its bytes."""
-        if type(value) is Private:
-            return value if self.placed else None
-        if isinstance(value, RawBSONDocument):
-            return readable(value) if self.placed else None
-        return value if self.plain else None
 
 
 class _Writes:
@@ -186,7 +170,7 @@ class _Writes:
     def insert(self, document: Any) -> None:
         self._inserts.append(document)
 
-    def update(self, filter: Any, change: Any, evidence: _Evidence, *, simple: bool) -> None:
+    def update(self, filter: Any, change: Any, evidence: Evidence, *, simple: bool) -> None:
         filter = evidence.of(filter)
         ids = None if filter is None else confined_ids(filter, simple=simple)
         paths = update_paths(evidence.of(change))
@@ -195,7 +179,7 @@ class _Writes:
         else:
             self._updated[paths] = _union(set(), ids)
 
-    def upsert(self, filter: Any, change: Any, evidence: _Evidence, *, simple: bool) -> None:
+    def upsert(self, filter: Any, change: Any, evidence: Evidence, *, simple: bool) -> None:
         """An upsert may insert a document of which only an `_id` by equality is known."""
         self._upserts = True
         filter, change = evidence.of(filter), evidence.of(change)
@@ -203,13 +187,13 @@ class _Writes:
         ids = _upserted_ids(filter, simple) if certain else None
         self._upserted = _union(self._upserted, ids)
 
-    def delete(self, filter: Any, evidence: _Evidence, *, simple: bool) -> None:
+    def delete(self, filter: Any, evidence: Evidence, *, simple: bool) -> None:
         filter = evidence.of(filter)
         ids = None if filter is None else confined_ids(filter, simple=simple)
         self._deletes = True
         self._deleted = _union(self._deleted, ids)
 
-    def effects(self, evidence: _Evidence) -> Iterable[Effect]:
+    def effects(self, evidence: Evidence) -> Iterable[Effect]:
         if self._inserts:
             yield _insert_effect(self._namespace, self._inserts, evidence)
         if self._upserts:
@@ -243,7 +227,7 @@ def _upserted_ids(filter: Mapping[str, Any], simple: bool) -> Ids:
     return confined_ids({"_id": condition}, simple=simple) if "_id" in filter else None
 
 
-def _insert_effect(namespace: str, documents: list[Any], evidence: _Evidence) -> Effect:
+def _insert_effect(namespace: str, documents: list[Any], evidence: Evidence) -> Effect:
     if len(documents) > _MAX_IDS:
         return Effect("insert", namespace)
     ids: set[Hashable] | None = set()
@@ -273,7 +257,9 @@ _EMPTY_TIMESTAMP = Timestamp(0, 0)
 
 def _inserted(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """A private copy of a document as it will be stored; None where that is not certain."""
-    if any(type(value) is Timestamp and value == _EMPTY_TIMESTAMP for value in document.values()):
+    if Timestamp in map(type, document.values()) and any(
+        type(value) is Timestamp and value == _EMPTY_TIMESTAMP for value in document.values()
+    ):
         return None
     if type(document) is Private:
         return document
@@ -298,7 +284,7 @@ def _whole(database: str, collection: Any) -> Effect:
     return Effect("namespace", namespace)
 
 
-def _collected(database: str, collection: Any, writes: _Writes, evidence: _Evidence) -> Effects:
+def _collected(database: str, collection: Any, writes: _Writes, evidence: Evidence) -> Effects:
     if collection.startswith("system."):
         return (Effect("database", database),)
     return tuple(writes.effects(evidence))
@@ -308,16 +294,25 @@ def _is_simple(statement: Mapping[str, Any]) -> bool:
     return statement.get("collation") is None
 
 
-def _insert(database: str, command: Mapping[str, Any], evidence: _Evidence) -> Effects:
+def _insert(database: str, command: Mapping[str, Any], evidence: Evidence) -> Effects:
     collection = command["insert"]
+    documents = command["documents"]
+    if len(documents) == 1:
+        effect = lone_insert(database, collection, documents[0], evidence)
+        if effect is not None:
+            return (effect,)
     writes = _Writes(_namespace(database, collection))
-    for document in command["documents"]:
+    for document in documents:
         writes.insert(document)
     return _collected(database, collection, writes, evidence)
 
 
-def _update(database: str, command: Mapping[str, Any], evidence: _Evidence) -> Effects:
+def _update(database: str, command: Mapping[str, Any], evidence: Evidence) -> Effects:
     collection = command["update"]
+    if len(command["updates"]) == 1:
+        effect = lone_update(database, collection, command["updates"][0], evidence)
+        if effect is not None:
+            return (effect,)
     namespace = _namespace(database, collection)
     if not evidence.placed:
         return (_anything_in(database, collection),)
@@ -330,15 +325,19 @@ def _update(database: str, command: Mapping[str, Any], evidence: _Evidence) -> E
     return _collected(database, collection, writes, evidence)
 
 
-def _delete(database: str, command: Mapping[str, Any], evidence: _Evidence) -> Effects:
+def _delete(database: str, command: Mapping[str, Any], evidence: Evidence) -> Effects:
     collection = command["delete"]
+    if len(command["deletes"]) == 1:
+        effect = lone_delete(database, collection, command["deletes"][0], evidence)
+        if effect is not None:
+            return (effect,)
     writes = _Writes(_namespace(database, collection))
     for statement in command["deletes"]:
         writes.delete(statement["q"], evidence, simple=_is_simple(statement))
     return _collected(database, collection, writes, evidence)
 
 
-def _find_and_modify(database: str, command: Mapping[str, Any], evidence: _Evidence) -> Effects:
+def _find_and_modify(database: str, command: Mapping[str, Any], evidence: Evidence) -> Effects:
     collection = command.get("findAndModify", command.get("findandmodify"))
     writes = _Writes(_namespace(database, collection))
     if not evidence.placed:
@@ -353,7 +352,7 @@ def _find_and_modify(database: str, command: Mapping[str, Any], evidence: _Evide
     return _collected(database, collection, writes, evidence)
 
 
-def _bulk_write(_database: str, command: Mapping[str, Any], evidence: _Evidence) -> Effects:
+def _bulk_write(_database: str, command: Mapping[str, Any], evidence: Evidence) -> Effects:
     names = [info["ns"].split(".", 1) for info in command["nsInfo"]]
     if not evidence.placed:
         return tuple(_anything_in(database, collection) for database, collection in names)
@@ -385,7 +384,7 @@ def _anything_in(database: str, collection: str) -> Effect:
     return Effect("insert", _namespace(database, collection))
 
 
-def _aggregate(database: str, command: Mapping[str, Any], evidence: _Evidence) -> Effects:
+def _aggregate(database: str, command: Mapping[str, Any], evidence: Evidence) -> Effects:
     effects: list[Effect] = []
     for stage in command["pipeline"]:
         for name in ("$out", "$merge"):
@@ -406,7 +405,7 @@ def _target(database: str, target: Any) -> Effect:
     return _whole(database, target)
 
 
-def _map_reduce(database: str, command: Mapping[str, Any], evidence: _Evidence) -> Effects:
+def _map_reduce(database: str, command: Mapping[str, Any], evidence: Evidence) -> Effects:
     out = command["out"]
     if isinstance(out, str):
         return (_whole(database, out),)
@@ -421,26 +420,26 @@ def _map_reduce(database: str, command: Mapping[str, Any], evidence: _Evidence) 
     return _ALL
 
 
-def _of_collection(database: str, command: Mapping[str, Any], _evidence: _Evidence) -> Effects:
+def _of_collection(database: str, command: Mapping[str, Any], _evidence: Evidence) -> Effects:
     """Commands whose first field names the collection they change as a whole."""
     return (_whole(database, command[next(iter(command))]),)
 
 
-def _clone_as_capped(database: str, command: Mapping[str, Any], _evidence: _Evidence) -> Effects:
+def _clone_as_capped(database: str, command: Mapping[str, Any], _evidence: Evidence) -> Effects:
     source = command["cloneCollectionAsCapped"]
     return (_whole(database, source), _whole(database, command["toCollection"]))
 
 
-def _rename(_database: str, command: Mapping[str, Any], _evidence: _Evidence) -> Effects:
+def _rename(_database: str, command: Mapping[str, Any], _evidence: Evidence) -> Effects:
     source, target = command["renameCollection"], command["to"]
     return (_whole(*source.split(".", 1)), _whole(*target.split(".", 1)))
 
 
-def _drop_database(database: str, _command: Mapping[str, Any], _evidence: _Evidence) -> Effects:
+def _drop_database(database: str, _command: Mapping[str, Any], _evidence: Evidence) -> Effects:
     return (Effect("database", database),)
 
 
-_WRITERS: dict[str, Callable[[str, Mapping[str, Any], _Evidence], Effects]] = {
+_WRITERS: dict[str, Callable[[str, Mapping[str, Any], Evidence], Effects]] = {
     "aggregate": _aggregate,
     "bulkWrite": _bulk_write,
     "cloneCollectionAsCapped": _clone_as_capped,

@@ -54,6 +54,10 @@ def collated(footprint: Footprint) -> Footprint:
     return footprint
 
 
+def _readable(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _decoded(document.raw) if isinstance(document, RawBSONDocument) else document
+
+
 def private_effect(effect: Effect, facts: Facts | None) -> Effect:
     """An own effect as it may be kept: documents decoded, ids that a collation blurs made "any"."""
     ids = effect.ids
@@ -62,10 +66,10 @@ def private_effect(effect: Effect, facts: Facts | None) -> Effect:
         ids = None
     documents = effect.documents
     if documents is not None:
-        documents = tuple(
-            _decoded(document.raw) if isinstance(document, RawBSONDocument) else document
-            for document in documents
-        )
+        for document in documents:
+            if isinstance(document, RawBSONDocument):
+                documents = tuple(map(_readable, documents))
+                break
     if ids is effect.ids and documents is effect.documents:
         return effect
     return replace(effect, ids=ids, documents=documents)

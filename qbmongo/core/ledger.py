@@ -23,7 +23,7 @@ from .effects import READ_COMMANDS, SESSION_COMMANDS, effects_of
 __all__ = ["NOTHING", "Closed", "Ledger"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Closed:
     """Effects that happen now.
 
@@ -77,7 +77,8 @@ class _Transaction:
             self.weight = len(self.effects)
 
 
-class _Open(NamedTuple):
+@dataclass(slots=True)
+class _Open:
     """A command that was sent. turn is set for the commands that end a transaction."""
 
     effects: tuple[Effect, ...]
@@ -192,7 +193,7 @@ class Ledger:
     def _remember(self, key: Hashable, opened: _Open) -> None:
         before = self._open.get(key)
         if before is not None:
-            opened = opened._replace(effects=before.effects + opened.effects)
+            opened.effects = before.effects + opened.effects
         elif len(self._open) >= self._max_open:
             self._lost = True
             return
@@ -277,7 +278,7 @@ def _sessions(lsids: Any) -> tuple[bytes, ...]:
 
 def _is_unacknowledged(command: Mapping[str, Any]) -> bool:
     concern = command.get("writeConcern")
-    return isinstance(concern, Mapping) and concern.get("w") == 0
+    return concern is not None and isinstance(concern, Mapping) and concern.get("w") == 0
 
 
 def _is_reply(failure: Any) -> bool:

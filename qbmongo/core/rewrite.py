@@ -8,10 +8,11 @@ touches costs one look at its names.
 
 from __future__ import annotations
 
-import marshal
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
-from itertools import compress
+from itertools import chain
+from marshal import dumps as _written
+from operator import itemgetter
 from typing import Any
 
 from ..records import ReadOp
@@ -30,6 +31,8 @@ _MAX_SHAPES = 64
 _MAX_DEPTH = 8
 _MAX_STAGES = 50
 _VALUED = frozenset({"$limit", "$match", "$skip"})
+# Between the names of a pipeline's stages and those within them.
+_END = ""
 
 # Where one of these is found nothing is rewritten: they see more than values of fields, or write.
 _LEFT_ALONE = frozenset(
@@ -86,23 +89,22 @@ class Rewriter:
             candidates = self._candidates(tuple(sorted(found)))
             shape = unchanged = None
         else:
-            if len(pipeline) > _MAX_STAGES:
+            try:
+                # A stage of several names, or of none, is refused by the server, and by each rule.
+                names = tuple(chain.from_iterable(pipeline))
+                candidates = self._known.get(names) or self._candidates(names)
+                found = _operators(pipeline[0].get("$match"), None, 0)
+                if found is not None or candidates.has_facet:
+                    candidates = self._candidates(names, *_names_within(pipeline, found))
+                if not candidates.rules:
+                    return op, ()
+            except (LookupError, TypeError):
                 return op, ()
             try:
-                # A stage of several names, or of none, is refused by the server as it is.
-                names = tuple(map(next, map(iter, pipeline)))
-                if "$facet" in names:
-                    names = (*names, *_names_in_branches(pipeline))
-                if names and names[0] == "$match":
-                    found = _operators(pipeline[0]["$match"], None, 0)
-                    if found is not None:
-                        names = (*names, *sorted(found))
-                candidates = self._candidates(names)
-            except TypeError:
-                return op, ()
-            if not candidates.rules:
-                return op, ()
-            shape = candidates.shape_of(pipeline)
+                shaping = candidates.shaping
+                shape = None if shaping is None else _written(shaping(pipeline), 2)
+            except (LookupError, ValueError):
+                shape = None  # more than names, numbers and constants
             unchanged = candidates.unchanged if facts is None else candidates.unchanged_known
             if shape in unchanged:
                 return op, ()
@@ -127,48 +129,45 @@ class Rewriter:
             unchanged.add(shape)
         return op, tuple(steps)
 
-    def _candidates(self, names: tuple[str, ...]) -> _Candidates:
-        known = self._known.get(names)
+    def _candidates(self, names: tuple[str, ...], *within: str) -> _Candidates:
+        key = (*names, _END, *within) if within else names
+        known = self._known.get(key)
         if known is None:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            known = self._known[names] = _Candidates(self.rules, names)
+            known = self._known[key] = _Candidates(self.rules, names, within)
         return known
 
 
 class _Candidates:
     """The rules that reads with certain operators and stages may be for.
 
-    unchanged, unchanged_known: shapes of pipelines that none changed, without and with facts.
+    shaping: takes the stages that are more than filters and windows out of a pipeline; None where a
+    rule looks at those too, or where there are no others. unchanged, unchanged_known: what it took
+    out of pipelines that none changed, without and with facts. has_facet: names in branches count.
     """
 
-    __slots__ = ("_by_shape", "_shaping", "rules", "unchanged", "unchanged_known")
+    __slots__ = ("has_facet", "rules", "shaping", "unchanged", "unchanged_known")
 
-    def __init__(self, rules: tuple[Rule, ...], names: tuple[str, ...]) -> None:
+    def __init__(
+        self, rules: tuple[Rule, ...], names: tuple[str, ...], within: tuple[str, ...]
+    ) -> None:
         self.rules: tuple[Rule, ...] = ()
-        if _LEFT_ALONE.isdisjoint(names):
-            present = frozenset(names)
+        self.has_facet = "$facet" in names
+        present = frozenset((*names, *within))
+        if _LEFT_ALONE.isdisjoint(present) and len(names) <= _MAX_STAGES:
             self.rules = tuple(rule for rule in rules if rule.may_fire(present))
         self.unchanged: set[bytes] = set()
         self.unchanged_known: set[bytes] = set()
-        self._by_shape = all(rule.by_shape for rule in self.rules)
-        self._shaping = tuple([name not in _VALUED for name in names])
-
-    def shape_of(self, pipeline: Sequence[Any]) -> bytes | None:
-        """A pipeline without its filters and windows; None where a rule looks at those too, or
-        where it holds more than names, numbers and constants."""
-        if not self._by_shape:
-            return None
-        try:
-            # Version 2 writes equal content as equal bytes.
-            return marshal.dumps(list(compress(pipeline, self._shaping)), 2)
-        except ValueError:
-            return None
+        self.shaping: Callable[[Sequence[Any]], Any] | None = None
+        places = [place for place, name in enumerate(names) if name not in _VALUED]
+        if places and all(rule.by_shape for rule in self.rules):
+            self.shaping = itemgetter(*places)
 
 
-def _names_in_branches(pipeline: Sequence[Any]) -> list[str]:
-    """Names of the stages in the branches of each $facet."""
-    return [
+def _names_within(pipeline: Sequence[Any], found: set[str] | None) -> list[str]:
+    """Names of the stages in the branches of each $facet, and of the operators found."""
+    names = [
         name
         for stage in pipeline
         if "$facet" in stage and type(stage["$facet"]) is dict
@@ -178,6 +177,7 @@ def _names_in_branches(pipeline: Sequence[Any]) -> list[str]:
         if type(inner) is dict
         for name in inner
     ]
+    return names if found is None else [*names, *sorted(found)]
 
 
 def _operators(filter: Any, found: set[str] | None, depth: int) -> set[str] | None:

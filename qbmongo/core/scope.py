@@ -24,6 +24,7 @@ from .keys import key_of
 from .point_reads import PointReads
 from .profile import Profile, ShapeStats, SlowRules
 from .rewrite import Rewriter
+from .simple_reads import SimpleReads
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
 
@@ -60,6 +61,7 @@ class Scope:
         "profile",
         "rewriter",
         "rules",
+        "simple",
         "trust",
         "ttl_s",
         "variant",
@@ -88,6 +90,7 @@ class Scope:
         self.rules = (
             None if observed is None else SlowRules(observed.slow_ms / 1_000, observed.log_every_s)
         )
+        self.simple = SimpleReads(self, self.profile)
         cached = settings.cache
         self.cache: Cache | None = engine.cache if cached is not None else None
         self.ttl_s = cached.ttl_s if cached is not None else None
@@ -338,15 +341,7 @@ class Scope:
             waiters = self._settle_fill(ticket, now_s, data)
             if data is not None and ticket.fill.is_for_waiters(ticket.address):
                 answer = data
-        self._record(
-            ticket,
-            now_s,
-            elapsed_s=elapsed_s,
-            documents=documents,
-            size=size,
-            getmores=getmores,
-            failed=False,
-        )
+        self.record(ticket, now_s, elapsed_s, documents, size, getmores, False)
         return [(waiter, answer) for waiter in waiters] if waiters else []
 
     def settle_joined(
@@ -401,9 +396,7 @@ class Scope:
         waiters: list[Any] = []
         if type(ticket) is Lead:
             waiters = self._settle_fill(ticket, now_s, None)
-        self._record(
-            ticket, now_s, elapsed_s=elapsed_s, documents=0, size=0, getmores=0, failed=True
-        )
+        self.record(ticket, now_s, elapsed_s, 0, 0, 0, True)
         return waiters
 
     def cancel_read(self, ticket: Ticket) -> tuple[Any, Lead] | None:
@@ -458,9 +451,7 @@ class Scope:
 
     def settle_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
         """The driver answered a write that changed so many documents."""
-        self._record(
-            ticket, now_s, elapsed_s=None, documents=documents, size=0, getmores=0, failed=False
-        )
+        self.record(ticket, now_s, None, documents, 0, 0, False)
 
     def joined_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
         """A write that gathered with others was answered as a plain call after all."""
@@ -473,19 +464,19 @@ class Scope:
 
     def fail_write(self, ticket: Ticket, now_s: float) -> None:
         """The driver raised on a write."""
-        self._record(ticket, now_s, elapsed_s=None, documents=0, size=0, getmores=0, failed=True)
+        self.record(ticket, now_s, None, 0, 0, 0, True)
 
-    def _record(
+    def record(
         self,
         ticket: Ticket,
         now_s: float,
-        *,
         elapsed_s: float | None,
         documents: int,
         size: int,
         getmores: int,
         failed: bool,
     ) -> None:
+        """Counts a call of which nothing is kept. elapsed_s: as for `settle_read`."""
         stats = ticket.stats
         if stats is None:
             return

@@ -511,7 +511,7 @@ def test_sessions_timeouts_and_other_members_go_alone(site: Site) -> None:
         with reads.client.qb.uncached():
             assert await resolved(reads.collection.find_one({"_id": 3})) == NUMBERED[3]
         assert await resolved(secondary.find_one({"_id": 4})) == NUMBERED[4]
-        assert reads.stats.refused == {"arguments": 1, "timeout": 1, "uncached": 1}
+        assert reads.stats.refused == {"session": 1, "timeout": 1, "uncached": 1}
         gate.release()
         await callers.results()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from qbmongo.clients.listener import EffectListener
+from qbmongo.clients.listener import CURRENT, EffectListener
 from qbmongo_tests.clients.sites import Site, resolved
 
 
@@ -49,8 +49,9 @@ def topology(*servers: tuple[str, str, ObjectId | None]) -> Any:
 
 
 EVENT: Any = SimpleNamespace(
-    connection_id=("a", 1), request_id=1, command_name="find", reply={"ok": 1}
+    connection_id=("a", 1), request_id=1, command_name="insert", reply={}, failure={}, command={}
 )
+READ: Any = SimpleNamespace(**{**vars(EVENT), "command_name": "find"})
 FIRST, SECOND = ObjectId(), ObjectId()
 
 
@@ -83,6 +84,25 @@ def test_another_primary_or_the_same_in_another_term_is_told_before_its_answer(
         listener.succeeded(EVENT)
         assert engine.changes == changes, answers
         assert engine.answers == told + 2
+
+
+def test_who_answered_a_read_matters_where_its_answer_may_be_kept(
+    parts: tuple[EffectListener, Engine, Client],
+) -> None:
+    listener, engine, client = parts
+    client.topology_description = topology(("a", "RSPrimary", FIRST))
+    listener.succeeded(EVENT)
+    client.topology_description = topology(("a", "RSPrimary", SECOND))
+    listener.succeeded(READ)
+    assert (engine.changes, engine.answers) == (0, 1)
+    ticket: Any = SimpleNamespace(address=None)
+    token = CURRENT.set(ticket)
+    try:
+        listener.succeeded(READ)
+    finally:
+        CURRENT.reset(token)
+    assert (engine.changes, engine.answers) == (1, 2)
+    assert ticket.address == ("a", 1)
 
 
 def test_a_new_lease_is_asked_for_when_another_primary_ended_the_old_one(

@@ -47,6 +47,8 @@ async def work(site: Site, client: Any, name: str) -> list[Any]:
     c = client[site.database][name]
     answers: list[Any] = []
     await resolved(c.delete_many({}))
+    session: Any = client.start_session()
+    session = await session if inspect.isawaitable(session) else session
     for turn in range(2):
         n = turn * 10
         result = await resolved(c.insert_one({"_id": n, "a": 1}))
@@ -62,6 +64,7 @@ async def work(site: Site, client: Any, name: str) -> list[Any]:
         for _ in range(2):
             answers.append(await resolved(c.find_one({"_id": n})))
             answers.append(await resolved(c.find_one(n, {"a": 1})))
+            answers.append(await resolved(c.find_one({"_id": n}, session=session)))
             answers.append(await all_of(c.find({"a": {"$gt": 0}}).sort("_id", 1)))
             answers.append(await all_of(c.find({}).sort("_id", 1).batch_size(2)))
             answers.append([d async for d in loop(site, c.find({"a": 1}).sort("_id", 1))])
@@ -75,6 +78,7 @@ async def work(site: Site, client: Any, name: str) -> list[Any]:
             await resolved(c.insert_one({"_id": n}))
         with pytest.raises(OperationFailure):
             await resolved(c.find_one_and_update({"_id": n}, {"$nope": {"a": 1}}))
+    await resolved(session.end_session())
     return answers
 
 

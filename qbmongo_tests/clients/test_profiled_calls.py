@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pymongo import DeleteOne, InsertOne, UpdateOne
-from pymongo.errors import OperationFailure
+from pymongo.errors import InvalidOperation, OperationFailure
 
 from qbmongo import ProfileSettings, Settings
 from qbmongo_tests.clients.sites import CACHED, Site, ready, resolved
@@ -107,6 +107,34 @@ def test_a_call_is_recorded_once_with_its_documents_and_place(site: Site, name: 
         assert "/qbmongo_tests/" in places[0], places
     if operation in ("find", "find_one"):
         assert shape.bytes > 0
+
+
+def test_a_read_with_a_session_is_counted_as_one_without(site: Site) -> None:
+    client, plain = site.ours(PROFILED), site.plain()
+    c = client[site.database].c
+
+    async def work() -> None:
+        await resolved(plain[site.database].c.insert_one({"_id": 1, "a": "x" * 100}))
+        session: Any = client.start_session()
+        session = await session if inspect.isawaitable(session) else session
+        for identity in (1, 2):
+            found = await resolved(c.find_one({"_id": identity}))
+            assert await resolved(c.find_one({"_id": identity}, session=session)) == found
+            hinted = c.find_one({"_id": identity}, session=session, hint="_id_")
+            assert await resolved(hinted) == found
+        await resolved(session.end_session())
+        with pytest.raises(InvalidOperation):
+            await resolved(c.find_one({"_id": 1}, session=session))
+        with pytest.raises(TypeError):
+            await resolved(c.find_one({"_id": 1}, session=session, nope=1))
+
+    site.run(work())
+    by_hint = {"hint" in s.shape: s for s in client.qb.profile().shapes}
+    shape, hinted = by_hint[False], by_hint[True]
+    assert (shape.calls, shape.documents, shape.errors) == (5, 2, 1)
+    # What the server tells beside the documents is counted for each reply.
+    assert shape.bytes == 2 * hinted.bytes > 200
+    assert hinted.calls == 2
 
 
 def test_values_do_not_make_shapes_and_calls_add_up(site: Site) -> None:

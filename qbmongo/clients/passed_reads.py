@@ -1,0 +1,51 @@
+"""find_one that is the driver's own, only counted: nothing is kept of it, nothing can join it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..core.engine import Scope
+from ..core.simple_reads import NOT_SIMPLE
+from .async_cursors import AsyncSizedCursor
+from .sync_cursors import SizedCursor
+
+__all__ = ["NOT_SIMPLE", "pass_one", "pass_one_async"]
+
+monotonic = time.monotonic
+
+
+def pass_one(
+    collection: Any, scope: Scope, filter: dict[Any, Any], session: Any, stats: Any
+) -> Any:
+    """Sends a find_one whose statistics `scope.simple.begin` gave."""
+    started_s = monotonic()
+    try:
+        cursor = SizedCursor(collection, filter, None, 0, -1, session=session)
+        document = next(cursor, None)
+    except BaseException:
+        scope.simple.end(stats, filter, started_s, monotonic(), 0, 0, True)
+        raise
+    if stats is not None:
+        count = 0 if document is None else 1
+        scope.simple.end(stats, filter, started_s, monotonic(), count, cursor._qb_size)
+    return document
+
+
+async def pass_one_async(
+    collection: Any, scope: Scope, filter: dict[Any, Any], session: Any, stats: Any
+) -> Any:
+    """As `pass_one`, in PyMongo Async."""
+    started_s = monotonic()
+    document: Any = None
+    try:
+        cursor: Any = AsyncSizedCursor(collection, filter, None, 0, -1, session=session)
+        async for document in cursor:  # noqa: B007
+            break
+    except BaseException:
+        scope.simple.end(stats, filter, started_s, monotonic(), 0, 0, True)
+        raise
+    if stats is not None:
+        count = 0 if document is None else 1
+        scope.simple.end(stats, filter, started_s, monotonic(), count, cursor._qb_size)
+    return document
