@@ -10,6 +10,7 @@ import sys
 import threading
 import tracemalloc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,25 @@ def test_every_call_is_counted_whether_its_row_was_folded_or_not(calls: list[Any
     assert (row.first_seen_s, row.last_seen_s) == (min(times), max(times))
     assert row.latency.max_s == max(durations)
     assert math.isclose(row.latency.total_s, sum(durations))
+
+
+@given(CALLS, st.integers(0, 3 * FOLD_ROWS))
+def test_calls_of_a_batch_are_counted_as_one_by_one(calls: list[Any], alone: int) -> None:
+    one_by_one, together = profile_with(), profile_with()
+    single = one_by_one.read_stats(point_read())
+    several = together.read_stats(point_read())
+    rows: list[float] = []
+    for place, (duration_s, documents, size, _, now_s, error) in enumerate(calls):
+        single.record_joined(duration_s, documents, now_s, error, size)
+        if place < alone:
+            several.record_joined(duration_s, documents, now_s, error, size)
+        else:
+            rows += (duration_s, documents, size, 0, now_s)
+    several.record_batch(rows, sum(call[-1] for call in calls[alone:]))
+    mine, other = only_shape(together), only_shape(one_by_one)
+    assert math.isclose(mine.latency.total_s, other.latency.total_s)
+    latency = replace(mine.latency, total_s=other.latency.total_s)
+    assert replace(mine, latency=latency) == other
 
 
 @given(st.lists(st.floats(1e-9, 1e5), min_size=1, max_size=300))
