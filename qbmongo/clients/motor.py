@@ -30,6 +30,7 @@ from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
+from .arguments import under_timeout
 from .coalesced import CLOSING_S
 from .coalesced_motor import bring, read_indexes, send, write_joined
 from .coalesced_sync import flush
@@ -37,7 +38,7 @@ from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
 from .joined_calls import JOINED_KINDS
 from .motor_futures import done, start
-from .motor_point_reads import find_point
+from .motor_point_reads import find_point, join_others
 from .parts import LoopParts, bound_sync_session
 from .point_reads import point_op
 from .pymongo_sync import open_aggregation, send_value
@@ -234,24 +235,29 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                 return super().find_one(filter, *args, **kwargs)
             delegate = self.delegate
             codec = delegate._codec_options
+            points = scope.points
             missed = False
-            if scope.trust is not None and not args and not kwargs and type(filter) is dict:
+            if not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
-                    op = ReadOp(
-                        "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                    )
-                    entry = scope.hit(op, codec, started_s)
-                    if entry is not None:
-                        try:
-                            document = served_one(entry, codec)
-                        except Exception as error:
-                            scope.engine.fault("decode", error)
-                        else:
-                            scope.served(entry, started_s, monotonic())
-                            return done(self, document)
-                    missed = True
-            points = scope.points
+                    if scope.trust is not None:
+                        op = ReadOp(
+                            "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
+                        )
+                        entry = scope.hit(op, codec, started_s)
+                        if entry is not None:
+                            try:
+                                document = served_one(entry, codec)
+                            except Exception as error:
+                                scope.engine.fault("decode", error)
+                            else:
+                                scope.served(entry, started_s, monotonic())
+                                return done(self, document)
+                        missed = True
+                    if points is not None and not under_timeout(delegate._timeout):
+                        future = join_others(self, points, scope, filter, started_s)
+                        if future is not None:
+                            return future
             if points is not None:
                 op = point_op(
                     scope, points, filter, args, kwargs, bound_sync_session(), delegate._timeout

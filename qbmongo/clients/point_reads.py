@@ -137,7 +137,7 @@ def give(points: PointReads, told: tuple[Outcomes, Waiters]) -> None:
     """Tells each read its outcome, and those who wait for its flight theirs."""
     outcomes, waiters = told
     for read, outcome in outcomes:
-        if not read.slot.waiter.deliver(outcome) and outcome is ALONE:
+        if not read.waiter.deliver(outcome) and outcome is ALONE:
             deliver(points.refused(read, monotonic()))
     deliver(waiters)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import bson
 import pymongo.asynchronous.collection
 import pymongo.asynchronous.database
 from pymongo import AsyncMongoClient
@@ -18,8 +19,9 @@ from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
+from .arguments import under_timeout
 from .async_cursors import AsyncCommandCursor, AsyncCursor, decide
-from .async_point_reads import find_point, send_one
+from .async_point_reads import find_point, left, look_after, new_waiter, send_one, settled
 from .coalesced import CLOSING_S
 from .coalesced_async import bring, flush, read_indexes, send, write_joined
 from .cursors import Reading, call_bypass, deliver, served_one
@@ -199,39 +201,51 @@ class AsyncCollection(_Driver[_DocumentType]):
             if scope is None or not scope.active:
                 return await super().find_one(filter, *args, **kwargs)
             points = scope.points
-            if scope.cache is None and not args and not kwargs and type(filter) is dict:
-                if points is not None:
-                    op = point_op(
-                        scope, points, filter, (), {}, bound_async_session(), self._timeout
-                    )
-                    if op is not None:
-                        return await find_point(self, scope, op, (), {}, missed=True)
-                return await _observed_one(self, scope, filter)
             missed = False
-            if scope.trust is not None and not args and not kwargs and type(filter) is dict:
+            if not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_async_session()) is None:
                     started_s = monotonic()
-                    op = ReadOp(
-                        "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                    )
-                    entry = scope.hit(op, self._codec_options, started_s)
-                    if entry is not None:
-                        try:
-                            document = served_one(entry, self._codec_options)
-                        except Exception as error:
-                            scope.engine.fault("decode", error)
-                        else:
-                            scope.served(entry, started_s, monotonic())
-                            if self._database.client._qb.turn.over():
-                                await asyncio.sleep(0)
-                            return document
-                    missed = True
+                    codec = self._codec_options
+                    if scope.trust is not None:
+                        op = ReadOp(
+                            "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
+                        )
+                        entry = scope.hit(op, codec, started_s)
+                        if entry is not None:
+                            try:
+                                document = served_one(entry, codec)
+                            except Exception as error:
+                                scope.engine.fault("decode", error)
+                            else:
+                                scope.served(entry, started_s, monotonic())
+                                if self._database.client._qb.turn.over():
+                                    await asyncio.sleep(0)
+                                return document
+                        missed = True
+                    if points is not None and not under_timeout(self._timeout):
+                        read = points.join(scope, filter, codec, new_waiter, started_s)
+                        if read is not None:
+                            if read.gathering.timer is None:
+                                look_after(self, points, read)
+                            try:
+                                outcome = await read.waiter
+                            except BaseException:
+                                left(points, read)
+                                raise
+                            if type(outcome) is bytes:
+                                try:
+                                    return bson.decode(outcome, codec) if outcome else None
+                                except Exception:  # the driver says why
+                                    pass
+                            return await settled(self, points, read, outcome, (), {})
             if points is not None:
                 op = point_op(
                     scope, points, filter, args, kwargs, bound_async_session(), self._timeout
                 )
                 if op is not None:
                     return await find_point(self, scope, op, args, kwargs, missed=missed)
+            if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                return await _observed_one(self, scope, filter)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)

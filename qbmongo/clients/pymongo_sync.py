@@ -16,6 +16,7 @@ from ..core.engine import Scope
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
+from .arguments import under_timeout
 from .batch_threads import BatchThreads
 from .coalesced import CLOSING_S
 from .coalesced_sync import bring, flush, read_indexes, send, write_joined
@@ -28,7 +29,7 @@ from .parts import Parts, bound_sync_session
 from .point_reads import point_op
 from .read_errors import programs_errors
 from .sync_cursors import CommandCursor, Cursor, decide
-from .sync_point_reads import find_point, send_one
+from .sync_point_reads import find_point, join_others, send_one
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -191,35 +192,35 @@ class Collection(_Driver[_DocumentType]):
             if scope is None or not scope.active:
                 return super().find_one(filter, *args, **kwargs)
             points = scope.points
-            if scope.cache is None and not args and not kwargs and type(filter) is dict:
-                if points is not None:
-                    bound = bound_sync_session()
-                    op = point_op(scope, points, filter, (), {}, bound, self._timeout)
-                    if op is not None:
-                        return find_point(self, scope, op, (), {}, missed=True)
-                return _observed_one(self, scope, filter)
             missed = False
-            if scope.trust is not None and not args and not kwargs and type(filter) is dict:
+            if not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
-                    op = ReadOp(
-                        "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                    )
-                    entry = scope.hit(op, self._codec_options, started_s)
-                    if entry is not None:
-                        try:
-                            document = served_one(entry, self._codec_options)
-                        except Exception as error:
-                            scope.engine.fault("decode", error)
-                        else:
-                            scope.served(entry, started_s, monotonic())
-                            return document
-                    missed = True
+                    if scope.trust is not None:
+                        op = ReadOp(
+                            "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
+                        )
+                        entry = scope.hit(op, self._codec_options, started_s)
+                        if entry is not None:
+                            try:
+                                document = served_one(entry, self._codec_options)
+                            except Exception as error:
+                                scope.engine.fault("decode", error)
+                            else:
+                                scope.served(entry, started_s, monotonic())
+                                return document
+                        missed = True
+                    if points is not None and not under_timeout(self._timeout):
+                        joined = join_others(self, points, scope, filter, started_s)
+                        if joined is not None:
+                            return joined[0]
             if points is not None:
                 bound = bound_sync_session()
                 op = point_op(scope, points, filter, args, kwargs, bound, self._timeout)
                 if op is not None:
                     return find_point(self, scope, op, args, kwargs, missed=missed)
+            if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                return _observed_one(self, scope, filter)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)

@@ -10,29 +10,28 @@ Invariants (DESIGN section 2, contracts 1 and 2):
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import Any
 
 import bson
 
-from ..records import Effect, Footprint, ReadOp
-from .fills import Fill, Namespace
+from ..records import Footprint, ReadOp
+from .fills import Fill, Namespace, PointFill, PointTerms
 from .footprints import cacheable, footprint_of, may_affect
 from .frozen import EXACT_CODEC
-from .index import NamespaceIndex
-from .kept_forms import collated, filter_of, key_bytes, private_effect
-from .store import Budget, Entry, Store
-from .trust import Facts, Trust
+from .invalidation import Invalidation
+from .kept_forms import collated, key_bytes
+from .store import Budget, Entry
+from .trust import Facts
 from .wanted import WantedFacts
 
 __all__ = ["Cache", "Fill", "Namespace"]
 
-LOG_LIMIT = 1024
 MAX_OPEN_FILLS = 10_000
 
 
-class Cache:
+class Cache(Invalidation):
     """The cached reads of one client. Every method is called under the client's lock."""
 
     def __init__(
@@ -44,45 +43,14 @@ class Cache:
         unknown_s: float,
         budget: Budget,
     ) -> None:
+        super().__init__(max_bytes=max_bytes, lease_s=lease_s, unknown_s=unknown_s, budget=budget)
         self._max_age_s = max_age_s
-        self._lease_s = lease_s
-        self._unknown_s = unknown_s
-        self.store = Store(max_bytes, budget, self._forget)
-        self._namespaces: dict[str, Namespace] = {}
-        self._trusts: dict[str, Trust] = {}
         self._wanted = WantedFacts()
         self._flights: dict[Hashable, Fill] = {}
-        self._foreign: dict[Entry, tuple[Namespace, ...]] = {}
-        self._seen: dict[Any, int] = {}
-        self._quarantine: deque[tuple[float, Effect]] = deque()
-        self._cleared = 0
-        self.sequence = 0
         self.fills_open = 0
-        self.off_reason: str | None = None
-        self.invalidated: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self.own_events_spared = 0
 
-    # What is known of namespaces and databases
-
-    def trust(self, database: str) -> Trust:
-        """The trust record of a database; made at first use."""
-        trust = self._trusts.get(database)
-        if trust is None:
-            trust = self._trusts[database] = Trust(database)
-        return trust
-
-    def trusts(self) -> list[Trust]:
-        return list(self._trusts.values())
-
-    def namespace(self, name: str) -> Namespace:
-        """The record of a collection; made at first use."""
-        namespace = self._namespaces.get(name)
-        if namespace is None:
-            trust = self.trust(name.partition(".")[0])
-            namespace = Namespace(name, trust, NamespaceIndex(filter_of))
-            self._namespaces[name] = namespace
-        return namespace
+    # What is known of collections
 
     def facts(self, name: str) -> Facts | None:
         """What is known of a collection; None if nothing is."""
@@ -194,6 +162,38 @@ class Cache:
             self._flights[key] = fill
         return fill
 
+    def begin_point(
+        self, terms: PointTerms, key: Hashable, form: Any, now_s: float
+    ) -> PointFill | None:
+        """As `begin`, for a shared find_one by `_id` alone of a value that is its own form.
+
+        terms: of the namespace. key: the read's exact key. None: `begin` is to be asked, because
+        something may be in the way, or somebody asks for the same already.
+        """
+        (namespace,) = terms.namespaces
+        if (
+            namespace.facts is not terms.facts[0]
+            or not namespace.trust.trusted
+            or self.off_reason is not None
+            or self.fills_open >= MAX_OPEN_FILLS
+            or key in self._flights
+        ):
+            return None
+        fill = PointFill(terms, key, form, now_s)
+        self._stamp(fill)
+        self.fills_open += 1
+        namespace.fills += 1
+        self._flights[key] = fill
+        return fill
+
+    def point_terms(self, name: str, ttl_s: float | None, max_bytes: int) -> PointTerms | None:
+        """What point reads of a collection are kept by; None where something is in the way."""
+        namespace = self.namespace(name)
+        facts = namespace.facts
+        if facts is None or facts.refusal is not None or not facts.simple:
+            return None
+        return PointTerms(namespace, facts, ttl_s, max_bytes)
+
     @staticmethod
     def _age_facts(namespace: Namespace, now_s: float, ttl_s: float) -> None:
         """Without a stream nobody tells of another's collMod: facts live as long as answers do."""
@@ -224,6 +224,31 @@ class Cache:
         """
         if generation == fill.generation and fill.open:
             self._stamp(fill)
+
+    def stamp_points(self, fills: Iterable[PointFill], sending: Any) -> int:
+        """`stamp_again` for fills of one namespace that are sent as one. Returns what they are to
+        be sent after.
+
+        sending: stands for this sending, when they are settled.
+        """
+        seen = 0
+        first: PointFill | None = None
+        for fill in fills:
+            if fill.generation or not fill.open:
+                continue
+            if first is None:
+                self._stamp(fill)
+                first, seen = fill, fill.seen
+            else:
+                fill.stamp = fill.checked = first.stamp
+                fill.stale = False
+                fill.epoch = first.epoch
+                fill.leased = first.leased
+                fill.primary = first.primary
+                fill.address = None
+                fill.seen = seen
+            fill.sending = sending
+        return seen
 
     def join(self, fill: Fill, waiter: Any) -> None:
         """Adds somebody who waits for the flight's answer."""
@@ -263,12 +288,115 @@ class Cache:
         self._keep(fill, data, known, now_s)
         return waiters
 
+    def settle_points(
+        self, answers: Iterable[tuple[PointFill, bytes]], sending: Any, address: Any, now_s: float
+    ) -> list[tuple[PointFill, list[Any]]]:
+        """`settle` for fills that were stamped together: each with its document, or nothing.
+
+        sending: as `stamp_points` was given it. address: of the server that answered. Returns the
+        fills that somebody waits for, with those who wait.
+
+        What is true of the sending is asked once: it changes only when an answer is refused.
+        """
+        told: list[tuple[PointFill, list[Any]]] = []
+        judged = index = group = of_sending = None
+        for fill, data in answers:
+            if fill.generation or not fill.open:
+                continue
+            fill.address = address
+            if fill.sending is not sending:
+                waiters = self.settle(fill, 0, data, (fill.form,) if data else (), now_s)
+                if waiters:
+                    told.append((fill, waiters))
+                continue
+            namespace = fill.namespaces[0]
+            if judged is not fill.facts:
+                judged = fill.facts
+                of_sending = self._refusal_of_sending(fill)
+            reason = self._refusal_of_point(fill, of_sending, data, now_s)
+            waiters = self._ended(fill)
+            if waiters:
+                told.append((fill, waiters))
+            if reason is not None:
+                self.refused[reason] += 1
+                if address is not None:
+                    self.answered_by(address)
+                judged = None
+                continue
+            if index is not namespace.index:
+                index = namespace.index
+                # Kept by the index at least until it is asked for another one.
+                group = index.group_for(fill.footprint, ids_known=True)
+            self._keep_point(fill, data, group, now_s)
+        return told
+
+    def _refusal_of_point(
+        self, fill: PointFill, of_sending: str | None, data: bytes, now_s: float
+    ) -> str | None:
+        """`_refusal`, where what is true of the whole sending is known."""
+        if self.off_reason is not None:
+            return "off"
+        if len(data) > fill.max_bytes:
+            return "too_large"
+        if of_sending is not None:
+            return of_sending
+        namespace = fill.namespaces[0]
+        reason = self._refusal_of_facts(fill, namespace, fill.facts[0])
+        if reason is not None:
+            return reason
+        log = namespace.log
+        if log and log[-1][0] > fill.stamp:
+            footprint = fill.footprint
+            footprint.ids = frozenset((fill.form,) if data else ())
+            if self._overtaken(fill, namespace, footprint):
+                return "overtaken"
+        if self._quarantine and not namespace.trust.trusted:
+            return "unknown_outcome" if self._quarantined(fill.footprint, now_s) else None
+        return None
+
+    def _keep_point(self, fill: PointFill, data: bytes, group: Any, now_s: float) -> None:
+        life_s = self._max_age_s if fill.ttl_s is None else min(fill.ttl_s, self._max_age_s)
+        key: Any = fill.key
+        entry = Entry(
+            key,
+            data,
+            group,
+            (fill.form,),
+            None,
+            None,
+            now_s,
+            fill.started_s + life_s,
+            fill.seen,
+            fill.stats,
+            len(key[2]),
+        )
+        if self.store.put(entry):
+            fill.namespaces[0].index.add(entry)
+        else:
+            self.refused["too_large"] += 1
+
     def _refusal(self, fill: Fill, footprint: Footprint, size: int, now_s: float) -> str | None:
-        trust = fill.namespaces[0].trust
         if self.off_reason is not None:
             return "off"
         if size > fill.max_bytes:
             return "too_large"
+        reason = self._refusal_of_sending(fill)
+        if reason is not None:
+            return reason
+        for namespace, facts in zip(fill.namespaces, fill.facts, strict=True):
+            reason = self._refusal_of_facts(fill, namespace, facts)
+            if reason is not None:
+                return reason
+            if namespace.log and self._overtaken(fill, namespace, footprint):
+                return "overtaken"
+        trust = fill.namespaces[0].trust
+        if self._quarantine and not trust.trusted and self._quarantined(footprint, now_s):
+            return "unknown_outcome"
+        return None
+
+    def _refusal_of_sending(self, fill: Fill) -> str | None:
+        """Why no answer of this sending is kept; it has nothing to do with what was asked."""
+        trust = fill.namespaces[0].trust
         if fill.ttl_s is None and not (fill.leased and trust.trusted and trust.epoch == fill.epoch):
             return "trust"
         if trust.trusted and fill.address is not None and fill.address != trust.primary.address:
@@ -279,21 +407,25 @@ class Cache:
             return "primary"
         if fill.stamp < self._cleared:
             return "cleared"
-        for namespace, facts in zip(fill.namespaces, fill.facts, strict=True):
-            if namespace.forgotten > fill.stamp:
-                return "forgotten"
-            if namespace.facts is not facts and (
-                namespace.facts is None or namespace.facts != facts
-            ):
-                return "facts"
-            for number, effect, time in namespace.log:
-                if number <= fill.stamp or (time and fill.seen >= time):
-                    continue
-                if namespace is not fill.namespaces[0] or may_affect(effect, footprint):
-                    return "overtaken"
-        if self._quarantine and not trust.trusted and self._quarantined(footprint, now_s):
-            return "unknown_outcome"
         return None
+
+    @staticmethod
+    def _refusal_of_facts(fill: Fill, namespace: Namespace, facts: Facts | None) -> str | None:
+        if namespace.forgotten > fill.stamp:
+            return "forgotten"
+        if namespace.facts is not facts and (namespace.facts is None or namespace.facts != facts):
+            return "facts"
+        return None
+
+    @staticmethod
+    def _overtaken(fill: Fill, namespace: Namespace, footprint: Footprint) -> bool:
+        """Whether an effect in the log, later than the sending, may touch the answer."""
+        for number, effect, time in namespace.log:
+            if number <= fill.stamp or (time and fill.seen >= time):
+                continue
+            if namespace is not fill.namespaces[0] or may_affect(effect, footprint):
+                return True
+        return False
 
     def _keep(self, fill: Fill, data: bytes, ids: frozenset[Any] | None, now_s: float) -> None:
         footprint = fill.footprint
@@ -349,7 +481,7 @@ class Cache:
     def _ended(self, fill: Fill) -> list[Any]:
         fill.open = False
         waiters, fill.waiters = fill.waiters, []
-        if self._namespaces.get(fill.op.namespace) is not fill.namespaces[0]:
+        if self._namespaces.get(fill.namespaces[0].name) is not fill.namespaces[0]:
             # Begun before a fork, in the parent.
             return waiters
         self.fills_open -= 1
@@ -386,90 +518,6 @@ class Cache:
         fill.checked = self.sequence
         return False
 
-    # Effects
-
-    def close(self, effects: Iterable[Effect], *, cause: str = "own") -> None:
-        """Effects of this client's writes close: each takes the next number and drops."""
-        for effect in effects:
-            self._apply(effect, 0, cause)
-
-    def close_unknown(self, effects: Iterable[Effect], now_s: float) -> None:
-        """Effects of writes of unknown outcome: dropped now, and from then on another writer's."""
-        for effect in effects:
-            self._quarantine.append((now_s + self._unknown_s, effect))
-            self._apply(effect, 0, "unknown")
-        if len(self._quarantine) > LOG_LIMIT:
-            # Too many to compare with: as one that touches everything.
-            self._quarantine = deque([(now_s + self._unknown_s, Effect("everything", ""))])
-
-    def event(self, database: str, effects: Iterable[Effect], time: int) -> None:
-        """A change-stream event, as effects at an operation time; what saw that time is left."""
-        for effect in effects:
-            self._apply(effect, time, "event")
-
-    def _apply(self, effect: Effect, time: int, cause: str) -> None:
-        self.sequence += 1
-        kind = effect.kind
-        if kind == "everything":
-            self.clear(cause)
-            return
-        if kind == "database":
-            self.clear_database(effect.namespace, cause)
-            return
-        namespace = self._namespaces.get(effect.namespace)
-        if namespace is None:
-            return
-        if kind == "namespace":
-            namespace.facts = None
-            time = 0
-        elif not time:
-            effect = private_effect(effect, namespace.facts)
-        if namespace.fills:
-            namespace.log.append((self.sequence, effect, time))
-            if len(namespace.log) > LOG_LIMIT:
-                namespace.forgotten = max(namespace.forgotten, namespace.log.popleft()[0])
-        if kind == "namespace":
-            dropped = set(namespace.index.entries())
-        else:
-            dropped = namespace.index.affected(effect)
-        if namespace.foreign:
-            dropped = dropped | namespace.foreign
-        if time and dropped:
-            spared = {entry for entry in dropped if entry.seen >= time}
-            self.own_events_spared += len(spared)
-            dropped = dropped - spared
-        self._drop(dropped, cause)
-
-    def _drop(self, entries: Iterable[Entry], cause: str) -> None:
-        for entry in entries:
-            self.invalidated[cause] += 1
-            self.store.remove(entry)
-
-    def clear(self, cause: str) -> None:
-        """Drops everything; no fill under way will be kept."""
-        self.sequence += 1
-        self._cleared = self.sequence
-        for namespace in self._namespaces.values():
-            namespace.facts = None
-            namespace.index = NamespaceIndex(filter_of)
-            namespace.foreign.clear()
-        self._foreign.clear()
-        self.invalidated[cause] += self.store.clear()
-
-    def clear_database(self, database: str, cause: str) -> None:
-        """Drops everything of one database; no fill under way there will be kept."""
-        self.sequence += 1
-        for namespace in self._forget_database(database, cause):
-            namespace.forgotten = self.sequence
-
-    def _forget_database(self, database: str, cause: str) -> list[Namespace]:
-        prefix = database + "."
-        forgotten = [n for name, n in self._namespaces.items() if name.startswith(prefix)]
-        for namespace in forgotten:
-            namespace.facts = None
-            self._drop(set(namespace.index.entries()) | namespace.foreign, cause)
-        return forgotten
-
     def after_fork(self) -> None:
         """In the child of a fork: nothing kept, nothing trusted, no fill under way."""
         self._seen.clear()
@@ -482,73 +530,6 @@ class Cache:
         self._wanted.clear()
         self.fills_open = 0
 
-    def switch_off(self, reason: str) -> None:
-        """The cache is off for this client from now on (a fault of ours)."""
-        self.off_reason = reason
-        self.clear("fault")
-
-    # What the stream and the listeners tell
-
-    def observed(self, address: Any, operation_time: int) -> None:
-        """A reply of a server carried an operation time."""
-        if operation_time > self._seen.get(address, 0):
-            self._seen[address] = operation_time
-
-    def answered_by(self, address: Any) -> None:
-        """A server answered a command that is sent to the primary alone."""
-        for trust in self._trusts.values():
-            if trust.trusted and trust.primary.address != address:
-                self.primary_changed()
-                return
-
-    def lease(self, database: str, primary: Any, start_s: float) -> None:
-        """A probe that began at start_s succeeded on this primary."""
-        trust = self.trust(database)
-        if trust.trusted and trust.primary != primary:
-            self.lost(database, "primary_changed")
-        if not trust.trusted:
-            # What a time to live has let in was not watched; nor was what namespaces are.
-            self._forget_database(database, "untrusted")
-        trust.renewed(primary, start_s + self._lease_s)
-
-    def lost(self, database: str | None, reason: str) -> None:
-        """The stream of a database (None: of all) may have missed something."""
-        for trust in self._trusts.values() if database is None else (self.trust(database),):
-            if trust.trusted:
-                trust.lost(reason)
-                self.clear_database(trust.database, "gap")
-            else:
-                trust.reason = reason
-
-    def primary_changed(self) -> None:
-        """The primary is another one, or the same in another term."""
-        self._seen.clear()
-        for trust in self._trusts.values():
-            trust.lost("primary_changed")
-        self.clear("primary")
-
-    def _quarantined(self, footprint: Footprint, now_s: float) -> bool:
-        while self._quarantine and self._quarantine[0][0] <= now_s:
-            self._quarantine.popleft()
-        for _, effect in self._quarantine:
-            if effect.kind == "everything":
-                return True
-            if effect.kind == "database":
-                if footprint.namespace.startswith(effect.namespace + "."):
-                    return True
-            elif effect.namespace in footprint.foreign or (
-                effect.namespace == footprint.namespace and may_affect(effect, footprint)
-            ):
-                return True
-        return False
-
     def is_kept(self, entry: Entry) -> bool:
         """Whether this is still what would be served for its key."""
         return self.store.get(entry.key) is entry
-
-    def _forget(self, entry: Entry) -> None:
-        """An entry left the store, for whatever cause."""
-        namespace = self._namespaces[entry.group.inside.namespace]
-        namespace.index.discard(entry)
-        for other in self._foreign.pop(entry, ()):
-            other.foreign.discard(entry)

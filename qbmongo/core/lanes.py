@@ -96,12 +96,17 @@ class Lane:
     def gather(self, item: Any, size: int, waiter: Any, now_s: float) -> Slot:
         """Puts an operation among those that gather. size: its bytes."""
         slot = Slot(item, size, waiter, now_s)
+        self.add(slot)
+        return slot
+
+    def add(self, slot: Any) -> None:
+        """Puts a slot among those that gather, or what has its size, time, batch and `left`."""
+        size = slot.size
         self._pending[slot] = None
         self._bytes += size
         counts = self.counts
         counts.pending += 1
         counts.held_bytes += size
-        return slot
 
     def landed(self, sending: Sending, now_s: float) -> Batch | None:
         """A sending is over, whatever came of it. Returns the batch to send in its place, if any.
@@ -172,6 +177,11 @@ class Lane:
     def sendings(self) -> list[Sending]:
         """What is on the wire now, oldest first."""
         return list(self._sendings)
+
+    @property
+    def is_gathering(self) -> bool:
+        """Something gathers: whatever comes now gathers behind it."""
+        return bool(self._pending)
 
     @property
     def is_idle(self) -> bool:

@@ -10,6 +10,7 @@ Source: https://www.mongodb.com/docs/manual/reference/operator/query/in/
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -27,14 +28,30 @@ from ..records import ReadOp
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .values import canonical
 
-__all__ = ["MAX_KEY_BYTES", "PointKey", "form_at", "point_key", "shows"]
+__all__ = [
+    "MAX_KEY_BYTES",
+    "PLAIN_KEYS",
+    "PointKey",
+    "form_at",
+    "id_element",
+    "id_filter",
+    "point_key",
+    "shows",
+]
 
 MAX_KEY_BYTES = 1024
+
+_LEAST_INT32, _GREATEST_INT32 = -(2**31), 2**31 - 1
+_INT32, _INT64 = struct.Struct("<i").pack, struct.Struct("<q").pack
+# What a document with one field of so many bytes begins with: its length.
+_HEADS = {size: struct.pack("<i", 4 + size + 1) for size in (9, 13, 17)}
 
 _MISSING = object()
 _PLAIN = frozenset({bool, bytes, int, Binary, DatetimeMS, Int64, ObjectId, Timestamp})
 _STRINGLESS = _PLAIN | {float, Decimal128, type(None)}
 _OWN_FORM = frozenset({int, str, ObjectId})
+# Nobody can change their values, no codec their encoding, and equal ones are encoded alike.
+PLAIN_KEYS = frozenset({int, ObjectId})
 _SWITCHES = frozenset({bool, int, float, Int64})
 
 
@@ -125,11 +142,33 @@ def _plain_key(filter: Any, encoded: bytes | None) -> PointKey | None:
     if type(filter) is not dict or len(filter) != 1:
         return None
     for path, value in filter.items():
-        if type(value) is int or type(value) is ObjectId:
+        if type(value) in PLAIN_KEYS:
             element = (encoded or bson.encode({path: value}))[4:-1]
             if len(element) <= MAX_KEY_BYTES:
                 return PointKey(path, value, element, has_string=False)
     return None
+
+
+def id_element(value: Any) -> bytes | None:
+    """The field `_id` with an int or an ObjectId, encoded as bson.encode does; None for all others,
+    and for an int that BSON cannot hold.
+
+    Source: https://bsonspec.org/spec.html
+    """
+    kind = type(value)
+    if kind is int:
+        if _LEAST_INT32 <= value <= _GREATEST_INT32:
+            return b"\x10_id\x00" + _INT32(value)
+        return b"\x12_id\x00" + _INT64(value) if -(2**63) <= value < 2**63 else None
+    if kind is ObjectId:
+        identity: bytes = value.binary
+        return b"\x07_id\x00" + identity
+    return None
+
+
+def id_filter(element: bytes) -> bytes:
+    """The filter by one field, encoded. element: of `id_element`."""
+    return _HEADS[len(element)] + element + b"\x00"
 
 
 def _has_string(value: Any, *, top: bool) -> bool:

@@ -22,16 +22,20 @@ from typing import TYPE_CHECKING, Any
 import bson
 
 from ..errors import QbError
-from ..records import Batch
+from ..records import Batch, ReadOp
 from ..records import Sending as Place
-from .batching import BatchCounts, PointBatch, PointRead, documents_of
+from .batching import BatchCounts, PointBatch, PointRead, batch_of, documents_of, plain_read
+from .fills import PointFill, PointTerms, give_up
 from .lanes import Lane, LaneLimits
-from .point_keys import PointKey, point_key
+from .point_keys import PLAIN_KEYS, PointKey, id_element, id_filter, point_key
+from .profile import ShapeStats
 from .tickets import ALONE, Lead, Ticket
+from .trust import Facts
 
 if TYPE_CHECKING:
     from ..settings import BatchSettings
     from .engine import Engine
+    from .scope import Scope
 
 __all__ = ["Direct", "JoinedFind", "PointReads"]
 
@@ -42,6 +46,12 @@ Outcomes = list[tuple[PointRead, Any]]
 Waiters = list[tuple[Any, Any]]
 
 
+# Answers that are kept under one holding of the lock: some hundred microseconds.
+AT_A_TIME = 32
+
+# What reads by `_id` ask for, but for the value.
+_BY_ID = PointKey("_id", 0, b"", has_string=False)
+
 # Lanes that are kept although nothing is in them.
 MAX_IDLE = 64
 
@@ -49,17 +59,36 @@ MAX_IDLE = 64
 class Gathering:
     """Point reads of one kind: one key path, projection and codec, which can travel together.
 
-    codec is held so that its id stays its own. timer: for the client, which keeps what will ask for
-    `overdue`.
+    codec is held so that its id stays its own. known: what reads by plain values have in common, by
+    their type. timer: for the client, which keeps what will ask for `overdue`.
     """
 
-    __slots__ = ("codec", "identity", "lane", "timer")
+    __slots__ = ("codec", "identity", "known", "lane", "timer")
 
     def __init__(self, identity: Hashable, codec: Any, lane: Lane) -> None:
         self.identity = identity
         self.codec = codec
         self.lane = lane
+        self.known: dict[type, Alike] = {}
         self.timer: Any = None
+
+
+class Alike:
+    """What all reads by `_id` of one plain type through one scope have in common.
+
+    stats: of their shape. facts: what it rests on. terms: by which answers are kept; None where the
+    scope has no cache.
+    """
+
+    __slots__ = ("facts", "scope", "stats", "terms")
+
+    def __init__(
+        self, scope: Scope, stats: ShapeStats | None, facts: Facts | None, terms: PointTerms | None
+    ) -> None:
+        self.scope = scope
+        self.stats = stats
+        self.facts = facts
+        self.terms = terms
 
 
 class Direct:
@@ -92,6 +121,8 @@ class PointReads:
         )
         for gathering in list(self._gatherings.values()):
             gathering.lane.limits = self._limits
+            # Profile and cache may have other settings, too.
+            gathering.known = {}
 
     def is_key(self, path: str) -> bool:
         """Whether at most one document of the collection has a value in this field.
@@ -102,6 +133,110 @@ class PointReads:
             return True
         facts = self._engine.known_facts(self._namespace)
         return facts is not None and (path,) in facts.unique
+
+    def join(
+        self,
+        scope: Scope,
+        filter: dict[Any, Any],
+        codec: Any,
+        new_waiter: Callable[[], Any],
+        now_s: float,
+    ) -> PointRead | None:
+        """Puts a find_one by a plain `_id` among those that gather already.
+
+        It is what `Scope.begin_read` and `begin` would come to, by a shorter way: all that does
+        not depend on the value is known from the first such read. No kept answer serves it.
+
+        Args:
+            scope: one of those that hold these point reads.
+            filter: the caller's own, with nothing besides; read once.
+            codec: the collection's codec options.
+            new_waiter: makes whoever is to be told.
+
+        Returns:
+            A read that waits; or None, and nothing has happened: nothing gathers, the value is of
+            another type, or something has to be looked at.
+        """
+        engine = self._engine
+        try:
+            gathering = self._gatherings.get(("_id", None, id(codec)))
+            if gathering is None or not gathering.lane.is_gathering:
+                return None
+            if len(filter) != 1:
+                return None
+            try:
+                (path,) = filter
+                value = filter[path]
+            except (KeyError, RuntimeError, ValueError):  # changed meanwhile
+                return None
+            if type(path) is not str or path != "_id":
+                return None
+            alike = gathering.known.get(type(value))
+            if alike is None or alike.scope is not scope:
+                alike = self._learn(gathering, scope, value)
+                if alike is None:
+                    return None
+            element = id_element(value)
+            if element is None:
+                return None
+            stats = alike.stats
+            if stats is not None and stats.place_due:
+                stats.note_place(engine.find_place(), engine.find_caller())
+            read = plain_read(scope, _BY_ID, value, element, now_s, stats)
+            read.gathering = gathering
+            read.waiter = new_waiter()
+            terms = alike.terms
+            if terms is None:
+                if engine.cache is not None and alike.facts is not self._facts():
+                    gathering.known.pop(type(value), None)
+                    return None
+                with engine.lock:
+                    if not gathering.lane.is_gathering:
+                        return None
+                    gathering.lane.add(read)
+                return read
+            cache, trust = scope.cache, scope.trust
+            if cache is None or trust is None or now_s >= trust.lease_until_s:
+                return None
+            key = "find", self._namespace, id_filter(element), 1
+            with engine.lock:
+                if not gathering.lane.is_gathering:
+                    return None
+                fill = cache.begin_point(terms, key, value, now_s)
+                if fill is None:
+                    if alike.facts is not self._facts():
+                        gathering.known.pop(type(value), None)
+                    return None
+                fill.stats = stats
+                read.fill = fill
+                gathering.lane.add(read)
+            trust.used = True
+            engine.misses += 1
+            return read
+        except Exception as error:
+            engine.fault("batch", error)
+            return None
+
+    def _learn(self, gathering: Gathering, scope: Scope, value: Any) -> Alike | None:
+        """What reads by values of this type have in common; None: they need to be looked at."""
+        # Settings that change meanwhile put another dict in its place.
+        known = gathering.known
+        if type(value) not in PLAIN_KEYS or scope.options is not None or scope.variant is not None:
+            return None
+        facts = self._facts()
+        if facts is not None and facts.refusal is not None:
+            return None
+        terms = None
+        if scope.cache is not None:
+            terms = scope.cache.point_terms(self._namespace, scope.ttl_s, scope.max_result_bytes)
+            if terms is None:
+                return None
+        op = ReadOp("find_one", self._namespace, {"_id": value}, None, None, 0, -1)
+        alike = known[type(value)] = Alike(scope, scope.point_stats(op), facts, terms)
+        return alike
+
+    def _facts(self) -> Facts | None:
+        return self._engine.known_facts(self._namespace)
 
     def begin(
         self, ticket: Ticket, codec: Any, waiter: Any, now_s: float
@@ -153,7 +288,9 @@ class PointReads:
             direct = self._enter(identity, codec, now_s)
             if direct is None:
                 gathering = read.gathering = self._gatherings[identity]
-                read.slot = gathering.lane.gather(read, len(key.element), waiter, now_s)
+                read.waiter = waiter
+                read.gathered_s = now_s
+                gathering.lane.add(read)
                 return read
         return direct
 
@@ -196,9 +333,8 @@ class PointReads:
         """The caller gave up, and was given no outcome. Returns waiters of its flight, each with
         what it is to be given. What is on the wire goes on: others may wait for it."""
         with self._engine.lock:
-            if not read.gathering.lane.cancel(read.slot):
+            if not read.gathering.lane.cancel(read):
                 return []
-            read.slot.item = None
         return self.refused(read, now_s)
 
     def refused(self, read: PointRead, now_s: float) -> Waiters:
@@ -208,6 +344,10 @@ class PointReads:
         if heir is not None:
             return [heir]
         return [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, now_s)]
+
+    def fault(self, error: BaseException) -> None:
+        """A fault of ours in what waits or sends."""
+        self._engine.fault("batch", error)
 
     def after_fork(self) -> None:
         """In the child of a fork: nothing is on the wire, and nobody waits."""
@@ -235,19 +375,16 @@ class JoinedFind:
     exception of its own to raise, or ALONE: make your own call, under the same ticket.
     """
 
-    __slots__ = ("_batch", "_open", "answerer", "gathering", "place", "points", "reads", "seen")
+    __slots__ = ("_batch", "answerer", "gathering", "place", "points", "reads", "seen")
 
     def __init__(self, points: PointReads, gathering: Gathering, batch: Batch) -> None:
         """Made under the client's lock, when the batch is about to be sent."""
         self.points = points
         self.gathering = gathering
         self.place = batch.sending
-        self.reads: list[PointRead] = [slot.item for slot in batch.slots]
+        self.reads: list[PointRead] = batch.slots  # type: ignore[assignment]
         # No cycles: garbage collection would have to find everything that a batch has held.
-        for slot in batch.slots:
-            slot.item = None
         batch.slots = []
-        self._open = set(self.reads)
         self._batch: PointBatch | None = None
         self.answerer = Answerer()
         self.seen = 0
@@ -261,13 +398,14 @@ class JoinedFind:
     def _prepare(self) -> None:
         cache = self.points._engine.cache
         if cache is not None:
+            fills = [read.fill for read in self.reads if read.fill is not None]
+            self.seen = cache.stamp_points(fills, self.answerer)
             for read in self.reads:
-                lead = read.ticket
-                if type(lead) is Lead:
+                if read.has_ticket and type(lead := read.ticket) is Lead:
                     cache.stamp_again(lead.fill, lead.generation)
                     lead.seen = lead.fill.seen
                     self.seen = max(self.seen, lead.seen)
-        self._batch = PointBatch(self.reads)
+        self._batch = batch_of(self.reads)
 
     @property
     def batch(self) -> PointBatch:
@@ -312,17 +450,24 @@ class JoinedFind:
             self.points._engine.fault("batch", error)
             return self.alone("fault"), []
         outcomes, waiters = self._settled([(read, b"") for read in missing], now_s)
-        doubtful = [read for read in doubtful if read in self._open]
-        self._open.difference_update(doubtful)
+        doubtful = [read for read in doubtful if not read.settled]
+        for read in doubtful:
+            read.settled = True
         self.points.counts.fallbacks["doubtful"] += len(doubtful)
         outcomes += [(read, ALONE) for read in doubtful]
         # Nobody waits for ever, whatever went wrong.
         return outcomes + self.alone("fault"), waiters
 
+    def _left(self) -> list[PointRead]:
+        """The reads that have no outcome; from now on they have."""
+        reads = [read for read in self.reads if not read.settled]
+        for read in reads:
+            read.settled = True
+        return reads
+
     def alone(self, reason: str) -> Outcomes:
         """Whoever has no outcome makes its own call."""
-        reads = [read for read in self.reads if read in self._open]
-        self._open.clear()
+        reads = self._left()
         if reads:
             self.points.counts.fallbacks[reason] += len(reads)
         return [(read, ALONE) for read in reads]
@@ -333,9 +478,7 @@ class JoinedFind:
         """The network failed, as it would have for each call: each caller raises its own error."""
         outcomes: Outcomes = []
         waiters: Waiters = []
-        reads = [read for read in self.reads if read in self._open]
-        self._open.clear()
-        for read in reads:
+        for read in self._left():
             ticket = read.ticket
             waiters += [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, now_s)]
             outcomes.append((read, own_error()))
@@ -346,20 +489,66 @@ class JoinedFind:
     ) -> tuple[Outcomes, Waiters]:
         outcomes: Outcomes = []
         waiters: Waiters = []
-        is_open, address = self._open, self.answerer.address
-        by_id = self.reads[0].key.path == "_id"
-        for read, document in settled:
-            if read not in is_open:
+        answers: list[tuple[PointFill, bytes]] = []
+        rows: list[Any] = []
+        stats: ShapeStats | None = None
+        for pair in settled:
+            read, document = pair
+            if read.settled:
                 continue
-            is_open.remove(read)
-            outcomes.append((read, document))
-            ticket = read.ticket
-            ticket.address = address
-            ids = None
-            if by_id:
-                ids = (read.key.form,) if document else ()
-            told = ticket.scope.settle_joined(ticket, now_s, document, ids)
-            if told:
-                waiters += told
+            read.settled = True
+            outcomes.append(pair)
+            if read.has_ticket:
+                waiters += self._settled_alone(read, document, now_s)
+                continue
+            if read.fill is not None:
+                answers.append((read.fill, document))
+            if read.stats is not stats:
+                self._record(stats, rows)
+                rows, stats = [], read.stats
+            rows += (now_s - read.started_s, 1 if document else 0, len(document), 0, now_s)
+        self._record(stats, rows)
+        if answers:
+            waiters += self._kept(answers, now_s)
         self.points.counts.joined += len(outcomes)
         return outcomes, waiters
+
+    def _settled_alone(self, read: PointRead, document: bytes, now_s: float) -> Waiters:
+        """A read of any kind, under its ticket."""
+        ticket = read.ticket
+        ticket.address = self.answerer.address
+        ids = None
+        if read.key.path == "_id":
+            ids = (read.form,) if document else ()
+        waiters: Waiters = ticket.scope.settle_joined(ticket, now_s, document, ids)
+        return waiters
+
+    def _record(self, stats: ShapeStats | None, rows: list[Any]) -> None:
+        if stats is not None and rows:
+            try:
+                stats.record_together(rows)
+            except Exception as error:
+                self.points._engine.fault("profile", error)
+
+    def _kept(self, answers: list[tuple[PointFill, bytes]], now_s: float) -> Waiters:
+        """Has the cache keep what it may, a few at a time: others wait for the lock."""
+        engine = self.points._engine
+        cache = engine.cache
+        if cache is None:
+            return []
+        address = self.answerer.address
+        waiters: Waiters = []
+        for at in range(0, len(answers), AT_A_TIME):
+            some = answers[at : at + AT_A_TIME]
+            try:
+                with engine.lock:
+                    told = cache.settle_points(some, self.answerer, address, now_s)
+            except Exception as error:
+                engine.cache_fault("settle_read", error)
+                told = [(fill, give_up(fill)) for fill, _ in some]
+            if told:
+                documents = dict(some)
+                for fill, waiting in told:
+                    answer = documents[fill] if fill.is_for_waiters(address) else ALONE
+                    waiters += [(waiter, answer) for waiter in waiting]
+        return waiters

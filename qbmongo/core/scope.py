@@ -17,13 +17,14 @@ from bson.errors import BSONError
 
 from ..records import ReadOp, WriteOp
 from ..settings import CoalesceSettings
+from .batching import PointRead
 from .cache import Cache
 from .fills import give_up, ids_of
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
 from .lanes import LaneLimits
 from .point_reads import PointReads
-from .profile import Profile, SlowRules
+from .profile import Profile, ShapeStats, SlowRules
 from .rewrite import Rewriter
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
@@ -314,6 +315,24 @@ class Scope:
         except Exception as error:
             engine.fault("profile", error)
             return Ticket(self, op, now_s, None)
+
+    def point_stats(self, op: ReadOp) -> ShapeStats | None:
+        """The statistics that point reads of the same path and type have in common."""
+        profile = self.profile
+        return None if profile is None else profile.read_stats(op, self.rules)
+
+    def ticket_of(self, read: PointRead) -> Ticket:
+        """The ticket of a point read that joined others without one."""
+        name, options = self.namespace, self.options
+        filter = {read.key.path: read.value}
+        op = ReadOp("find_one", name, filter, None, None, 0, -1, options)
+        ticket = Ticket(self, op, read.started_s, read.stats)
+        fill = read.fill
+        if fill is None:
+            return ticket
+        lead = Lead(ticket, fill, Frozen(fill.op, fill.op.filter, None, None))
+        lead.generation = 0  # its own sending was the first
+        return lead
 
     def join(self, join: Join, waiter: Any) -> bool:
         """Puts a waiter on the flight; False if it landed meanwhile (ask again)."""

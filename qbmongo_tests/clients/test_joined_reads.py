@@ -25,7 +25,8 @@ from pymongo.read_preferences import SecondaryPreferred
 
 from qbmongo import BatchSettings, ProfileSettings, Settings
 from qbmongo.clients import sync_point_reads
-from qbmongo.core.batching import PointBatch, PointRead
+from qbmongo.core.batching import PlainBatch, PointRead
+from qbmongo.core.fills import PointFill
 from qbmongo.core.point_reads import JoinedFind
 from qbmongo.records import Slot
 from qbmongo_tests.clients.callers import Callers, just, until
@@ -599,12 +600,16 @@ def test_a_fault_of_ours_fails_nobodys_call(site: Site, monkeypatch: pytest.Monk
         raise RuntimeError("ours")
 
     async def work() -> None:
-        monkeypatch.setattr(PointBatch, "arrived", broken)
+        monkeypatch.setattr(PlainBatch, "arrived", broken)
         assert await reads.together(by_id(reads.collection, 1, 2, 99)) == [*NUMBERED[1:3], None]
         assert client_faults(reads) == {"batch": 1}
         assert reads.stats.fallbacks == {"fault": 3}
         assert reads.stats.pending == 0
         await until(lambda: reads.stats.in_flight == 0, site)
+        monkeypatch.setattr(PlainBatch, "ended", broken)
+        assert await reads.together(by_id(reads.collection, 1, 2, 99)) == [*NUMBERED[1:3], None]
+        monkeypatch.setattr("qbmongo.core.point_reads.id_element", broken)
+        assert await reads.together(by_id(reads.collection, 5, 6)) == NUMBERED[5:7]
         monkeypatch.setattr("qbmongo.core.point_reads.point_key", broken)
         callers = Callers(site)
         gate = await reads.hold(callers, reads.collection)
@@ -952,7 +957,8 @@ def test_nothing_of_a_joined_find_is_left_to_the_garbage_collector(
     gc.disable()
     try:
         site.run(work())
-        left = [o for o in gc.get_objects() if type(o) in (PointRead, Slot, JoinedFind)]
+        kinds = (PointFill, PointRead, Slot, JoinedFind)
+        left = [o for o in gc.get_objects() if type(o) in kinds]
         assert left == []
     finally:
         gc.enable()
