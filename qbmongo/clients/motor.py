@@ -27,6 +27,7 @@ from motor.metaprogramming import (
 from pymongo import MongoClient
 
 from ..core.engine import Scope
+from ..core.point_keys import plain_id
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
@@ -240,11 +241,16 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
             if not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
+                    asked = plain_id(filter) if scope.options is None else None
                     if scope.trust is not None:
-                        op = ReadOp(
-                            "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                        )
-                        entry = scope.hit(op, codec, started_s)
+                        if asked is not None:
+                            entry = scope.hit_id(asked, codec, started_s)
+                        else:
+                            op = ReadOp(
+                                *("find_one", scope.namespace, filter, None, None, 0, -1),
+                                scope.options,
+                            )
+                            entry = scope.hit(op, codec, started_s)
                         if entry is not None:
                             try:
                                 document = served_one(entry, codec)
@@ -254,8 +260,12 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                                 scope.served(entry, started_s, monotonic())
                                 return done(self, document)
                         missed = True
-                    if points is not None and not under_timeout(delegate._timeout):
-                        future = join_others(self, points, scope, filter, started_s)
+                    if (
+                        asked is not None
+                        and points is not None
+                        and not under_timeout(delegate._timeout)
+                    ):
+                        future = join_others(self, points, scope, asked, started_s)
                         if future is not None:
                             return future
             if points is not None:

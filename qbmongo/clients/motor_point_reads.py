@@ -95,16 +95,16 @@ class _Waiter:
 
 
 def join_others(
-    collection: Any, points: PointReads, scope: Scope, filter: dict[Any, Any], started_s: float
+    collection: Any, points: PointReads, scope: Scope, asked: tuple[Any, bytes], started_s: float
 ) -> asyncio.Future[Any] | None:
-    """find_one by a plain `_id`, with nothing besides, put among those that gather; None if it
+    """find_one by a plain `_id` and nothing else, put among those that gather; None if it
     is not for that."""
     loop, delegate = collection.get_io_loop(), collection.delegate
 
     def new_waiter() -> _Waiter:
         return _Waiter(loop, delegate, points, (), {})
 
-    read = points.join(scope, filter, delegate._codec_options, new_waiter, started_s)
+    read = points.join(scope, asked, delegate._codec_options, new_waiter, started_s)
     if read is None:
         return None
     waiter: _Waiter = read.waiter

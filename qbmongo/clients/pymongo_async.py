@@ -16,6 +16,7 @@ from pymongo import AsyncMongoClient
 from pymongo.typings import _DocumentType
 
 from ..core.engine import Scope
+from ..core.point_keys import plain_id
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
@@ -206,11 +207,16 @@ class AsyncCollection(_Driver[_DocumentType]):
                 if call_bypass(bound_async_session()) is None:
                     started_s = monotonic()
                     codec = self._codec_options
+                    asked = plain_id(filter) if scope.options is None else None
                     if scope.trust is not None:
-                        op = ReadOp(
-                            "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                        )
-                        entry = scope.hit(op, codec, started_s)
+                        if asked is not None:
+                            entry = scope.hit_id(asked, codec, started_s)
+                        else:
+                            op = ReadOp(
+                                *("find_one", scope.namespace, filter, None, None, 0, -1),
+                                scope.options,
+                            )
+                            entry = scope.hit(op, codec, started_s)
                         if entry is not None:
                             try:
                                 document = served_one(entry, codec)
@@ -222,8 +228,12 @@ class AsyncCollection(_Driver[_DocumentType]):
                                     await asyncio.sleep(0)
                                 return document
                         missed = True
-                    if points is not None and not under_timeout(self._timeout):
-                        read = points.join(scope, filter, codec, new_waiter, started_s)
+                    if (
+                        asked is not None
+                        and points is not None
+                        and not under_timeout(self._timeout)
+                    ):
+                        read = points.join(scope, asked, codec, new_waiter, started_s)
                         if read is not None:
                             if read.gathering.timer is None:
                                 look_after(self, points, read)

@@ -13,6 +13,7 @@ from pymongo import MongoClient
 from pymongo.typings import _DocumentType
 
 from ..core.engine import Scope
+from ..core.point_keys import plain_id
 from ..records import ReadOp, WriteKind
 from ..settings import Settings
 from . import arguments
@@ -196,11 +197,16 @@ class Collection(_Driver[_DocumentType]):
             if not args and not kwargs and type(filter) is dict:
                 if call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
+                    asked = plain_id(filter) if scope.options is None else None
                     if scope.trust is not None:
-                        op = ReadOp(
-                            "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                        )
-                        entry = scope.hit(op, self._codec_options, started_s)
+                        if asked is not None:
+                            entry = scope.hit_id(asked, self._codec_options, started_s)
+                        else:
+                            op = ReadOp(
+                                *("find_one", scope.namespace, filter, None, None, 0, -1),
+                                scope.options,
+                            )
+                            entry = scope.hit(op, self._codec_options, started_s)
                         if entry is not None:
                             try:
                                 document = served_one(entry, self._codec_options)
@@ -210,8 +216,12 @@ class Collection(_Driver[_DocumentType]):
                                 scope.served(entry, started_s, monotonic())
                                 return document
                         missed = True
-                    if points is not None and not under_timeout(self._timeout):
-                        joined = join_others(self, points, scope, filter, started_s)
+                    if (
+                        asked is not None
+                        and points is not None
+                        and not under_timeout(self._timeout)
+                    ):
+                        joined = join_others(self, points, scope, asked, started_s)
                         if joined is not None:
                             return joined[0]
             if points is not None:

@@ -146,11 +146,11 @@ def find_point(
 
 
 def join_others(
-    collection: Any, points: PointReads, scope: Scope, filter: dict[Any, Any], started_s: float
+    collection: Any, points: PointReads, scope: Scope, asked: tuple[Any, bytes], started_s: float
 ) -> tuple[Any] | None:
-    """find_one by a plain `_id`, with nothing besides, joined with those that gather: what it
+    """find_one by a plain `_id` and nothing else, joined with those that gather: what it
     returns; None if it is not for that."""
-    read = points.join(scope, filter, collection._codec_options, _Waiter, started_s)
+    read = points.join(scope, asked, collection._codec_options, _Waiter, started_s)
     return None if read is None else (_settled(collection, points, read, (), {}),)
 
 

@@ -17,11 +17,11 @@ from .point_keys import PLAIN_KEYS, PointKey, form_at
 __all__ = [
     "BatchCounts",
     "PlainBatch",
+    "PlainRead",
     "PointBatch",
     "PointRead",
     "batch_of",
     "documents_of",
-    "plain_read",
 ]
 
 _STRING, _DOCUMENT = 0x02, 0x03
@@ -115,25 +115,36 @@ class PointRead:
         return self._ticket is not None
 
 
-def plain_read(
-    scope: Any, key: PointKey, value: Any, element: bytes, started_s: float, stats: Any
-) -> PointRead:
-    """A read by a plain value that has no ticket yet. key: a shared one, without the value."""
-    read = PointRead.__new__(PointRead)
-    read._ticket = None
-    read.key = key
-    read.form = read.value = value
-    read.element = element
-    read.plain = True
-    read.simple = False
-    read.size = len(element)
-    read.gathered_s = read.started_s = started_s
-    read.batch = None
-    read.left = read.settled = False
-    read.scope = scope
-    read.stats = stats
-    read.fill = None
-    return read
+class PlainRead(PointRead):
+    """A read by an int or an ObjectId as `_id`, shown as it is stored, that has no ticket yet."""
+
+    __slots__ = ()
+
+    key = PointKey("_id", 0, b"", has_string=False)  # but for the value
+    plain = True
+    simple = False
+
+    def __init__(
+        self,
+        scope: Any,
+        gathering: Any,
+        value: Any,
+        element: bytes,
+        stats: Any,
+        waiter: Any,
+        started_s: float,
+    ) -> None:
+        self._ticket = None
+        self.scope = scope
+        self.gathering = gathering
+        self.form = self.value = value
+        self.element = element
+        self.size = len(element)
+        self.stats = stats
+        self.waiter = waiter
+        self.gathered_s = self.started_s = started_s
+        self.settled = False
+        self.fill = None
 
 
 class PointBatch:

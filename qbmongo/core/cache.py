@@ -17,7 +17,7 @@ from typing import Any
 import bson
 
 from ..records import Footprint, ReadOp
-from .fills import Fill, Namespace, PointFill, PointTerms
+from .fills import NOBODY, Fill, Namespace, PointFill, PointTerms
 from .footprints import cacheable, footprint_of, may_affect
 from .frozen import EXACT_CODEC
 from .invalidation import Invalidation
@@ -252,7 +252,10 @@ class Cache(Invalidation):
 
     def join(self, fill: Fill, waiter: Any) -> None:
         """Adds somebody who waits for the flight's answer."""
-        fill.waiters.append(waiter)
+        if fill.waiters:
+            fill.waiters.append(waiter)
+        else:
+            fill.waiters = [waiter]
 
     def leave(self, fill: Fill, waiter: Any) -> None:
         """A waiter gave up."""
@@ -299,7 +302,14 @@ class Cache(Invalidation):
         What is true of the sending is asked once: it changes only when an answer is refused.
         """
         told: list[tuple[PointFill, list[Any]]] = []
-        judged = index = group = of_sending = None
+        flights, store, refused = self._flights, self.store, self.refused
+        room, size = store.room, 0
+        judged: Any = None
+        index: Any = None
+        of_sending = group = None
+        namespace: Any = None
+        life_s = 0.0
+        is_clean = is_own = False
         for fill, data in answers:
             if fill.generation or not fill.open:
                 continue
@@ -309,26 +319,69 @@ class Cache(Invalidation):
                 if waiters:
                     told.append((fill, waiters))
                 continue
-            namespace = fill.namespaces[0]
             if judged is not fill.facts:
                 judged = fill.facts
+                namespace = fill.namespaces[0]
                 of_sending = self._refusal_of_sending(fill)
-            reason = self._refusal_of_point(fill, of_sending, data, now_s)
-            waiters = self._ended(fill)
+                is_clean = of_sending is None and self._is_untouched(fill, namespace)
+                is_own = self._namespaces.get(namespace.name) is namespace
+                life_s = self._max_age_s if fill.ttl_s is None else min(fill.ttl_s, self._max_age_s)
+            reason = None
+            if not is_clean or len(data) > fill.max_bytes:
+                reason = self._refusal_of_point(fill, of_sending, data, now_s)
+            # As `_ended`.
+            fill.open = False
+            waiters = fill.waiters
             if waiters:
                 told.append((fill, waiters))
+                fill.waiters = NOBODY
+            key: Any = fill.key
+            if is_own:
+                self.fills_open -= 1
+                namespace.fills -= 1
+                if not namespace.fills and namespace.log:
+                    namespace.log.clear()
+                if flights.get(key) is fill:
+                    del flights[key]
             if reason is not None:
-                self.refused[reason] += 1
+                refused[reason] += 1
                 if address is not None:
                     self.answered_by(address)
                 judged = None
                 continue
             if index is not namespace.index:
                 index = namespace.index
-                # Kept by the index at least until it is asked for another one.
+                # The index keeps it at least until it is asked for another one.
                 group = index.group_for(fill.footprint, ids_known=True)
-            self._keep_point(fill, data, group, now_s)
+            form = fill.form
+            expires_s = fill.started_s + life_s  # counted from the sending, or before
+            entry = Entry(
+                key, data, group, (form,), None, None, now_s, expires_s, fill.seen, fill.stats,
+                len(key[2]),
+            )  # fmt: skip
+            if size + entry.size > room or store.get(key) is not None:
+                store.count(size)
+                if store.put(entry):
+                    index.add_point(entry, form)
+                else:
+                    refused["too_large"] += 1
+                room, size = store.room, 0
+            else:
+                store.put_new(entry)
+                index.add_point(entry, form)
+                size += entry.size
+        store.count(size)
         return told
+
+    def _is_untouched(self, fill: PointFill, namespace: Namespace) -> bool:
+        """Whether nothing happened since the sending that answers are to be compared with."""
+        log = namespace.log
+        return (
+            self.off_reason is None
+            and not self._quarantine
+            and self._refusal_of_facts(fill, namespace, fill.facts[0]) is None
+            and not (log and log[-1][0] > fill.stamp)
+        )
 
     def _refusal_of_point(
         self, fill: PointFill, of_sending: str | None, data: bytes, now_s: float
@@ -344,36 +397,13 @@ class Cache(Invalidation):
         reason = self._refusal_of_facts(fill, namespace, fill.facts[0])
         if reason is not None:
             return reason
-        log = namespace.log
-        if log and log[-1][0] > fill.stamp:
-            footprint = fill.footprint
-            footprint.ids = frozenset((fill.form,) if data else ())
-            if self._overtaken(fill, namespace, footprint):
-                return "overtaken"
-        if self._quarantine and not namespace.trust.trusted:
-            return "unknown_outcome" if self._quarantined(fill.footprint, now_s) else None
+        footprint = fill.footprint
+        footprint.ids = frozenset((fill.form,) if data else ())
+        if self._overtaken(fill, namespace, footprint):
+            return "overtaken"
+        if self._quarantine and not namespace.trust.trusted and self._quarantined(footprint, now_s):
+            return "unknown_outcome"
         return None
-
-    def _keep_point(self, fill: PointFill, data: bytes, group: Any, now_s: float) -> None:
-        life_s = self._max_age_s if fill.ttl_s is None else min(fill.ttl_s, self._max_age_s)
-        key: Any = fill.key
-        entry = Entry(
-            key,
-            data,
-            group,
-            (fill.form,),
-            None,
-            None,
-            now_s,
-            fill.started_s + life_s,
-            fill.seen,
-            fill.stats,
-            len(key[2]),
-        )
-        if self.store.put(entry):
-            fill.namespaces[0].index.add(entry)
-        else:
-            self.refused["too_large"] += 1
 
     def _refusal(self, fill: Fill, footprint: Footprint, size: int, now_s: float) -> str | None:
         if self.off_reason is not None:

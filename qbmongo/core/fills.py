@@ -17,7 +17,11 @@ from .store import Entry
 from .trust import Facts, Trust
 from .values import canonical
 
-__all__ = ["Fill", "Namespace", "PointFill", "PointTerms", "give_up", "ids_of"]
+__all__ = ["NOBODY", "Fill", "Namespace", "PointFill", "PointTerms", "give_up", "ids_of"]
+
+
+# Whom most point reads have to tell; never added to.
+NOBODY: Any = ()
 
 
 class Namespace:
@@ -161,7 +165,7 @@ class PointFill(Fill):
         self._footprint: Footprint | None = None
         self.filter = self.stats = self.address = self.sending = None
         self.generation = 0
-        self.waiters = []
+        self.waiters = NOBODY
         self.shared = self.open = True
 
     @property

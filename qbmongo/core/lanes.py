@@ -99,6 +99,13 @@ class Lane:
         self.add(slot)
         return slot
 
+    def follow(self, slot: Any) -> bool:
+        """`add`, if something gathers; False if not: `enter` is to be asked."""
+        if not self._pending:
+            return False
+        self.add(slot)
+        return True
+
     def add(self, slot: Any) -> None:
         """Puts a slot among those that gather, or what has its size, time, batch and `left`."""
         size = slot.size

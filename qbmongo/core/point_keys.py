@@ -33,14 +33,15 @@ __all__ = [
     "PLAIN_KEYS",
     "PointKey",
     "form_at",
-    "id_element",
     "id_filter",
+    "plain_id",
     "point_key",
     "shows",
 ]
 
 MAX_KEY_BYTES = 1024
 
+_ID = "_id"
 _LEAST_INT32, _GREATEST_INT32 = -(2**31), 2**31 - 1
 _INT32, _INT64 = struct.Struct("<i").pack, struct.Struct("<q").pack
 # What a document with one field of so many bytes begins with: its length.
@@ -149,25 +150,43 @@ def _plain_key(filter: Any, encoded: bytes | None) -> PointKey | None:
     return None
 
 
-def id_element(value: Any) -> bytes | None:
-    """The field `_id` with an int or an ObjectId, encoded as bson.encode does; None for all others,
-    and for an int that BSON cannot hold.
+def plain_id(filter: dict[Any, Any]) -> tuple[Any, bytes] | None:
+    """What a filter asks for that is an `_id` and a plain value, and nothing else; None for others.
+
+    Args:
+        filter: the caller's own; it is read once.
+
+    Returns:
+        The value, an int or an ObjectId, and the field, encoded as bson.encode does.
 
     Source: https://bsonspec.org/spec.html
     """
-    kind = type(value)
-    if kind is int:
-        if _LEAST_INT32 <= value <= _GREATEST_INT32:
-            return b"\x10_id\x00" + _INT32(value)
-        return b"\x12_id\x00" + _INT64(value) if -(2**63) <= value < 2**63 else None
-    if kind is ObjectId:
-        identity: bytes = value.binary
-        return b"\x07_id\x00" + identity
+    if len(filter) != 1:
+        return None
+    try:
+        for path, value in filter.items():
+            kind = type(value)
+            if kind is int:
+                if _LEAST_INT32 <= value <= _GREATEST_INT32:
+                    element = b"\x10_id\x00" + _INT32(value)
+                elif -(2**63) <= value < 2**63:
+                    element = b"\x12_id\x00" + _INT64(value)
+                else:
+                    return None
+            elif kind is ObjectId:
+                element = b"\x07_id\x00" + value.binary
+            else:
+                return None
+            if path is _ID or (type(path) is str and path == _ID):
+                return value, element
+            return None
+    except RuntimeError:  # another thread has added something meanwhile
+        pass
     return None
 
 
 def id_filter(element: bytes) -> bytes:
-    """The filter by one field, encoded. element: of `id_element`."""
+    """The filter, encoded. element: of `plain_id`."""
     return _HEADS[len(element)] + element + b"\x00"
 
 

@@ -24,10 +24,10 @@ import bson
 from ..errors import QbError
 from ..records import Batch, ReadOp
 from ..records import Sending as Place
-from .batching import BatchCounts, PointBatch, PointRead, batch_of, documents_of, plain_read
+from .batching import BatchCounts, PlainRead, PointBatch, PointRead, batch_of, documents_of
 from .fills import PointFill, PointTerms, give_up
 from .lanes import Lane, LaneLimits
-from .point_keys import PLAIN_KEYS, PointKey, id_element, id_filter, point_key
+from .point_keys import PLAIN_KEYS, PointKey, id_filter, point_key
 from .profile import ShapeStats
 from .tickets import ALONE, Lead, Ticket
 from .trust import Facts
@@ -48,9 +48,6 @@ Waiters = list[tuple[Any, Any]]
 
 # Answers that are kept under one holding of the lock: some hundred microseconds.
 AT_A_TIME = 32
-
-# What reads by `_id` ask for, but for the value.
-_BY_ID = PointKey("_id", 0, b"", has_string=False)
 
 # Lanes that are kept although nothing is in them.
 MAX_IDLE = 64
@@ -137,71 +134,53 @@ class PointReads:
     def join(
         self,
         scope: Scope,
-        filter: dict[Any, Any],
+        asked: tuple[Any, bytes],
         codec: Any,
         new_waiter: Callable[[], Any],
         now_s: float,
     ) -> PointRead | None:
-        """Puts a find_one by a plain `_id` among those that gather already.
+        """Puts a find_one by a plain `_id` and nothing else among those that gather already.
 
         It is what `Scope.begin_read` and `begin` would come to, by a shorter way: all that does
         not depend on the value is known from the first such read. No kept answer serves it.
 
         Args:
             scope: one of those that hold these point reads.
-            filter: the caller's own, with nothing besides; read once.
+            asked: of `plain_id`.
             codec: the collection's codec options.
             new_waiter: makes whoever is to be told.
 
         Returns:
-            A read that waits; or None, and nothing has happened: nothing gathers, the value is of
-            another type, or something has to be looked at.
+            A read that waits; or None, and nothing has happened: nothing gathers, or something has
+            to be looked at.
         """
+        gathering = self._gatherings.get(("_id", None, id(codec)))
+        if gathering is None or not gathering.lane.is_gathering:
+            return None
         engine = self._engine
         try:
-            gathering = self._gatherings.get(("_id", None, id(codec)))
-            if gathering is None or not gathering.lane.is_gathering:
-                return None
-            if len(filter) != 1:
-                return None
-            try:
-                (path,) = filter
-                value = filter[path]
-            except (KeyError, RuntimeError, ValueError):  # changed meanwhile
-                return None
-            if type(path) is not str or path != "_id":
-                return None
+            value, element = asked
             alike = gathering.known.get(type(value))
             if alike is None or alike.scope is not scope:
                 alike = self._learn(gathering, scope, value)
                 if alike is None:
                     return None
-            element = id_element(value)
-            if element is None:
-                return None
             stats = alike.stats
             if stats is not None and stats.place_due:
                 stats.note_place(engine.find_place(), engine.find_caller())
-            read = plain_read(scope, _BY_ID, value, element, now_s, stats)
-            read.gathering = gathering
-            read.waiter = new_waiter()
+            read = PlainRead(scope, gathering, value, element, stats, new_waiter(), now_s)
             terms = alike.terms
             if terms is None:
-                if engine.cache is not None and alike.facts is not self._facts():
-                    gathering.known.pop(type(value), None)
-                    return None
                 with engine.lock:
-                    if not gathering.lane.is_gathering:
+                    if engine.cache is not None and alike.facts is not self._facts():
+                        gathering.known.pop(type(value), None)
                         return None
-                    gathering.lane.add(read)
-                return read
+                    return read if gathering.lane.follow(read) else None
             cache, trust = scope.cache, scope.trust
             if cache is None or trust is None or now_s >= trust.lease_until_s:
                 return None
             key = "find", self._namespace, id_filter(element), 1
             with engine.lock:
-                if not gathering.lane.is_gathering:
-                    return None
                 fill = cache.begin_point(terms, key, value, now_s)
                 if fill is None:
                     if alike.facts is not self._facts():
@@ -209,7 +188,9 @@ class PointReads:
                     return None
                 fill.stats = stats
                 read.fill = fill
-                gathering.lane.add(read)
+                if not gathering.lane.follow(read):
+                    cache.abandon(fill, 0)
+                    return None
             trust.used = True
             engine.misses += 1
             return read

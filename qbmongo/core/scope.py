@@ -23,6 +23,7 @@ from .fills import give_up, ids_of
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
 from .lanes import LaneLimits
+from .point_keys import id_filter
 from .point_reads import PointReads
 from .profile import Profile, ShapeStats, SlowRules
 from .rewrite import Rewriter
@@ -150,6 +151,27 @@ class Scope:
         if entry is None or now_s >= entry.expires_s:
             return None
         if self.verify_fraction:
+            self._sample(op, codec, entry)
+        return entry
+
+    def hit_id(self, asked: tuple[Any, bytes], codec: Any, now_s: float) -> Entry | None:
+        """`hit`, for a find_one by a plain `_id` and nothing else. asked: of `plain_id`."""
+        trust = self.trust
+        if trust is None:
+            return None
+        if now_s >= trust.lease_until_s and self.ttl_s is None:
+            return None
+        trust.used = True
+        try:
+            key = "find", self.namespace, id_filter(asked[1]), 1
+            entry: Entry | None = self.engine.get_entry(key)
+        except Exception as error:
+            self.engine.fault("lookup", error)
+            return None
+        if entry is None or now_s >= entry.expires_s:
+            return None
+        if self.verify_fraction:
+            op = ReadOp("find_one", self.namespace, {"_id": asked[0]}, None, None, 0, -1)
             self._sample(op, codec, entry)
         return entry
 

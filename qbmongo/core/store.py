@@ -127,6 +127,26 @@ class Store:
                 return False
         return True
 
+    @property
+    def room(self) -> int:
+        """Bytes that can be kept before something has to be given up."""
+        return self._max_bytes - self._budget.used_bytes
+
+    def put_new(self, entry: Entry) -> None:
+        """Keeps an entry of a key that is not there, for which there is room.
+
+        Its size is still to be counted, with others', by `count`.
+        """
+        self._entries[entry.key] = entry
+        self.bytes += entry.size
+
+    def count(self, size: int) -> None:
+        """Counts what `put_new` was given; gives up what other stores have left no room for."""
+        used = self._budget.add(size)
+        while used > self._max_bytes and self._entries:
+            self.evictions += 1
+            used = self._remove(self._entries.peek_last_item()[1])
+
     def remove(self, entry: Entry) -> None:
         """Drops an entry if it is still the one under its key."""
         if self._entries.get(entry.key) is entry:

@@ -608,7 +608,7 @@ def test_a_fault_of_ours_fails_nobodys_call(site: Site, monkeypatch: pytest.Monk
         await until(lambda: reads.stats.in_flight == 0, site)
         monkeypatch.setattr(PlainBatch, "ended", broken)
         assert await reads.together(by_id(reads.collection, 1, 2, 99)) == [*NUMBERED[1:3], None]
-        monkeypatch.setattr("qbmongo.core.point_reads.id_element", broken)
+        monkeypatch.setattr("qbmongo.core.point_reads.PlainRead", broken)
         assert await reads.together(by_id(reads.collection, 5, 6)) == NUMBERED[5:7]
         monkeypatch.setattr("qbmongo.core.point_reads.point_key", broken)
         callers = Callers(site)

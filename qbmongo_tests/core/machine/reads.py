@@ -8,6 +8,7 @@ from bson.codec_options import DEFAULT_CODEC_OPTIONS
 
 from qbmongo.core.batching import PointRead
 from qbmongo.core.engine import ALONE, Join, Lead, Scope
+from qbmongo.core.point_keys import plain_id
 from qbmongo.core.point_reads import Direct
 
 from .documents import Query
@@ -74,9 +75,9 @@ class Reader:
         points = scope.points
         if points is not None and query.is_point and share and below(4) != 3:
             waiting = JoinedWaiter(query)
-            read = points.join(
-                scope, dict(op.filter), DEFAULT_CODEC_OPTIONS, lambda: waiting, clock.now_s
-            )
+            asked = plain_id(dict(op.filter))
+            assert asked is not None
+            read = points.join(scope, asked, DEFAULT_CODEC_OPTIONS, lambda: waiting, clock.now_s)
             if read is not None:
                 world.counts["joins without a ticket"] += 1
                 yield from self._together(scope, query, read, waiting)
