@@ -19,7 +19,7 @@ from ..records import ReadOp
 from .async_cursors import AsyncCursor, AsyncSizedCursor, TaskWaiter
 from .cursors import Reading, deliver, served_one
 from .listener import CURRENT
-from .point_reads import decoded, failed, raw_find
+from .point_reads import decoded, decoded_together, failed, raw_find
 
 __all__ = ["find_point", "left", "look_after", "new_waiter", "send_one", "settled"]
 
@@ -45,15 +45,23 @@ def left(points: PointReads, read: PointRead) -> None:
         deliver(points.refused(read, monotonic()))
 
 
-def give(points: PointReads, told: tuple[Outcomes, Waiters]) -> None:
-    """Tells each read its outcome, and those who wait for its flight theirs."""
+def give(find: JoinedFind, told: tuple[Outcomes, Waiters]) -> None:
+    """Tells each read its outcome, a document as it is wanted; and those who wait for its flight
+    theirs."""
     outcomes, waiters = told
-    for read, outcome in outcomes:
-        future = read.waiter
-        if not future.done():
-            future.set_result(outcome)
-        elif outcome is ALONE:
-            deliver(points.refused(read, monotonic()))
+    documents = decoded_together(find, outcomes)
+    if documents is not None:
+        for (read, _), document in zip(outcomes, documents, strict=True):
+            future = read.waiter
+            if not future.done():
+                future.set_result(document)
+    else:
+        for read, outcome in outcomes:
+            future = read.waiter
+            if not future.done():
+                future.set_result(outcome)
+            elif outcome is ALONE:
+                deliver(find.points.refused(read, monotonic()))
     deliver(waiters)
 
 
@@ -122,6 +130,8 @@ async def settled(
     collection: Any, points: PointReads, read: PointRead, outcome: Any, args: Any, kwargs: Any
 ) -> Any:
     """What a find_one returns or raises whose read was given an outcome."""
+    if type(outcome) is dict:
+        return outcome
     filter = {read.key.path: read.value}
     if type(outcome) is bytes:
         value = decoded(points, outcome, collection._codec_options)
@@ -207,15 +217,14 @@ def _start(collection: Any, find: JoinedFind | None) -> None:
 
 
 async def _send(collection: Any, find: JoinedFind) -> None:
-    points = find.points
     CURRENT.set(find.answerer)  # type: ignore[arg-type]
     try:
         cursor = raw_find(_Driver, collection, find, collection.read_concern.level)
         async for data in cursor:
-            give(points, find.arrived(data, monotonic()))
-        give(points, find.ended(monotonic()))
+            give(find, find.arrived(data, monotonic()))
+        give(find, find.ended(monotonic()))
     except BaseException as error:
-        give(points, failed(find, error))
+        give(find, failed(find, error))
         if not isinstance(error, Exception):
             raise
     finally:

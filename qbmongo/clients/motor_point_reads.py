@@ -21,7 +21,7 @@ from ..core.point_reads import Direct, Gathering, JoinedFind, PointReads
 from ..records import ReadOp
 from .cursors import deliver, served_one
 from .motor_futures import copy_to, done, run, start
-from .point_reads import decoded, give
+from .point_reads import decoded, decoded_together, give
 from .sync_point_reads import fetch, send_one
 
 __all__ = ["find_point", "join_others"]
@@ -68,7 +68,9 @@ class _Waiter:
     def _resolve(self, outcome: Any) -> None:
         # No cycles: garbage collection would have to find everything that waited.
         read, self.read = self.read, None
-        if type(outcome) is bytes:
+        if type(outcome) is dict:
+            self.future.set_result(outcome)
+        elif type(outcome) is bytes:
             value = decoded(self._points, outcome, self._delegate._codec_options)
             if value is not None:
                 self.future.set_result(value[0])
@@ -179,6 +181,12 @@ def _start(loop: Any, delegate: Any, find: JoinedFind | None) -> None:
     points = find.points
 
     def tell(told: Any) -> None:
+        # Decoded here, in the executor's thread, where it holds up nobody's loop.
+        outcomes, waiters = told
+        documents = decoded_together(find, outcomes)
+        if documents is not None:
+            reads = [read for read, _ in outcomes]
+            told = list(zip(reads, documents, strict=True)), waiters
         with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
             loop.call_soon_threadsafe(give, points, told, context=contextvars.Context())
 

@@ -25,7 +25,7 @@ from .arguments import under_timeout
 from .cursors import call_bypass, deliver, read_concern_after
 from .own_errors import copy_of
 
-__all__ = ["decoded", "failed", "give", "point_op", "raw_find"]
+__all__ = ["decoded", "decoded_together", "failed", "give", "point_op", "raw_find"]
 
 monotonic = time.monotonic
 
@@ -47,6 +47,9 @@ _QUICK = frozenset(
         Timestamp,
     }
 )
+
+
+_STRICT = frozenset({None, "strict"})
 
 
 def point_op(
@@ -149,6 +152,28 @@ def failed(find: JoinedFind, error: BaseException) -> tuple[Outcomes, Waiters]:
         return find.failed(monotonic(), lambda: copy_of(error))
     reason = type(error).__name__ if isinstance(error, Exception) else "interrupted"
     return find.alone(reason), []
+
+
+def decoded_together(find: JoinedFind, outcomes: Outcomes) -> list[Any] | None:
+    """The documents of a reply as their callers shall have them; None if each is to decode its own:
+    because some outcome is no document, or something of the program's takes part in decoding.
+
+    All reads of a joined find have one codec, and each has an object of its own.
+    """
+    codec = find.gathering.codec
+    if (
+        not outcomes
+        or codec.document_class is not dict
+        or codec.tzinfo is not None
+        or codec.type_registry._decoder_map
+        or codec.unicode_decode_error_handler not in _STRICT
+    ):
+        return None
+    try:
+        documents = bson.decode_all(b"".join([document for _, document in outcomes]), codec)
+    except Exception:  # each of them finds out
+        return None
+    return documents if len(documents) == len(outcomes) else None
 
 
 def decoded(points: PointReads, data: bytes, codec: Any) -> tuple[Any] | None:

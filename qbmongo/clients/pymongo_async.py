@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import bson
 import pymongo.asynchronous.collection
 import pymongo.asynchronous.database
 from pymongo import AsyncMongoClient
@@ -242,11 +241,10 @@ class AsyncCollection(_Driver[_DocumentType]):
                             except BaseException:
                                 left(points, read)
                                 raise
-                            if type(outcome) is bytes:
-                                try:
-                                    return bson.decode(outcome, codec) if outcome else None
-                                except Exception:  # the driver says why
-                                    pass
+                            if type(outcome) is dict:
+                                return outcome
+                            if outcome == b"":
+                                return None
                             return await settled(self, points, read, outcome, (), {})
             if points is not None:
                 op = point_op(
