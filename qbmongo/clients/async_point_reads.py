@@ -14,7 +14,8 @@ from pymongo.asynchronous.cursor import AsyncCursor as DriverCursor
 
 from ..core.batching import PointRead
 from ..core.engine import ALONE, Join, Lead, Scope, Ticket
-from ..core.point_reads import Direct, Gathering, JoinedFind, Outcomes, PointReads, Waiters
+from ..core.joined_finds import JoinedFind, Outcomes, Waiters
+from ..core.point_reads import Direct, Gathering, PointReads
 from ..records import ReadOp
 from .async_cursors import AsyncCursor, AsyncSizedCursor, TaskWaiter
 from .cursors import Reading, deliver, served_one

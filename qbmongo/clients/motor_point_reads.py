@@ -17,7 +17,8 @@ from pymongo.cursor import Cursor as DriverCursor
 
 from ..core.batching import PointRead
 from ..core.engine import ALONE, Scope
-from ..core.point_reads import Direct, Gathering, JoinedFind, PointReads
+from ..core.joined_finds import JoinedFind
+from ..core.point_reads import Direct, Gathering, PointReads
 from ..records import ReadOp
 from .cursors import deliver, served_one
 from .motor_futures import copy_to, done, run, start

@@ -19,7 +19,8 @@ from pymongo.errors import ConnectionFailure, NotPrimaryError
 
 from ..core.engine import ALONE, Scope
 from ..core.frozen import EXACT_CODEC
-from ..core.point_reads import JoinedFind, Outcomes, PointReads, Waiters
+from ..core.joined_finds import JoinedFind, Outcomes, Waiters
+from ..core.point_reads import PointReads
 from ..records import ReadOp
 from .arguments import under_timeout
 from .cursors import call_bypass, deliver, read_concern_after

@@ -18,7 +18,8 @@ from pymongo.cursor import Cursor as DriverCursor
 
 from ..core.batching import PointRead
 from ..core.engine import ALONE, Join, Lead, Scope, Ticket
-from ..core.point_reads import Direct, JoinedFind, PointReads
+from ..core.joined_finds import JoinedFind
+from ..core.point_reads import Direct, PointReads
 from ..records import ReadOp
 from .cursors import Reading, deliver, served_one
 from .listener import CURRENT

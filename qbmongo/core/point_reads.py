@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import bson
 
-from ..errors import QbError
-from ..records import Batch, ReadOp
+from ..records import ReadOp
 from ..records import Sending as Place
-from .batching import BatchCounts, PlainRead, PointBatch, PointRead, batch_of, documents_of
-from .fills import PointFill, PointTerms, give_up
+from .batching import BatchCounts, PlainRead, PointRead
+from .fills import PointTerms
+from .joined_finds import JoinedFind, Waiters
 from .lanes import Lane, LaneLimits
 from .point_keys import PLAIN_KEYS, PointKey, id_filter, point_key
 from .profile import ShapeStats
@@ -37,17 +37,10 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .scope import Scope
 
-__all__ = ["Direct", "JoinedFind", "PointReads"]
+__all__ = ["Direct", "Gathering", "PointReads"]
 
 # Far below what one command may hold, at MAX_KEY_BYTES for each value.
 MAX_BYTES = 4 * 1024 * 1024
-
-Outcomes = list[tuple[PointRead, Any]]
-Waiters = list[tuple[Any, Any]]
-
-
-# Answers that are kept under one holding of the lock: some hundred microseconds.
-AT_A_TIME = 32
 
 # Lanes that are kept although nothing is in them.
 MAX_IDLE = 64
@@ -102,7 +95,7 @@ class PointReads:
     """The point reads of one namespace with one read concern, through one client."""
 
     def __init__(self, engine: Engine, namespace: str, counts: BatchCounts) -> None:
-        self._engine = engine
+        self.engine = engine
         self._namespace = namespace
         self._gatherings: dict[Hashable, Gathering] = {}
         self._limits = LaneLimits(1, 2, MAX_BYTES)
@@ -128,7 +121,7 @@ class PointReads:
         """
         if path == "_id":
             return True
-        facts = self._engine.known_facts(self._namespace)
+        facts = self.engine.known_facts(self._namespace)
         return facts is not None and (path,) in facts.unique
 
     def join(
@@ -157,7 +150,7 @@ class PointReads:
         gathering = self._gatherings.get(("_id", None, id(codec)))
         if gathering is None or not gathering.lane.is_gathering:
             return None
-        engine = self._engine
+        engine = self.engine
         try:
             value, element = asked
             alike = gathering.known.get(type(value))
@@ -217,7 +210,7 @@ class PointReads:
         return alike
 
     def _facts(self) -> Facts | None:
-        return self._engine.known_facts(self._namespace)
+        return self.engine.known_facts(self._namespace)
 
     def begin(
         self, ticket: Ticket, codec: Any, waiter: Any, now_s: float
@@ -233,7 +226,7 @@ class PointReads:
             Direct (send it now), a read that waits, or None: it cannot be joined; send it now,
             uncounted.
         """
-        engine = self._engine
+        engine = self.engine
         op: Any = ticket.op
         shown = None
         if op.projection is not None:
@@ -289,31 +282,31 @@ class PointReads:
         Never raises: a place that a fault of ours leaves counted is passed over in time.
         """
         try:
-            with self._engine.lock:
+            with self.engine.lock:
                 batch = gathering.lane.landed(place, now_s)
                 if batch is not None:
                     return JoinedFind(self, gathering, batch)
                 if gathering.lane.is_idle and len(self._gatherings) > MAX_IDLE:
                     self._gatherings.pop(gathering.identity, None)
         except Exception as error:
-            self._engine.fault("batch", error)
+            self.engine.fault("batch", error)
         return None
 
     def due_s(self, gathering: Gathering) -> float | None:
         """When `overdue` is to be asked; None if nothing waits."""
-        with self._engine.lock:
+        with self.engine.lock:
             return gathering.lane.due_s()
 
     def overdue(self, gathering: Gathering, now_s: float) -> JoinedFind | None:
         """What has waited for too long behind calls that take long, to be sent beside them."""
-        with self._engine.lock:
+        with self.engine.lock:
             batch = gathering.lane.overdue(now_s)
             return None if batch is None else JoinedFind(self, gathering, batch)
 
     def withdraw(self, read: PointRead, now_s: float) -> Waiters:
         """The caller gave up, and was given no outcome. Returns waiters of its flight, each with
         what it is to be given. What is on the wire goes on: others may wait for it."""
-        with self._engine.lock:
+        with self.engine.lock:
             if not read.gathering.lane.cancel(read):
                 return []
         return self.refused(read, now_s)
@@ -328,7 +321,7 @@ class PointReads:
 
     def fault(self, error: BaseException) -> None:
         """A fault of ours in what waits or sends."""
-        self._engine.fault("batch", error)
+        self.engine.fault("batch", error)
 
     def after_fork(self) -> None:
         """In the child of a fork: nothing is on the wire, and nobody waits."""
@@ -337,199 +330,3 @@ class PointReads:
         self._gatherings.clear()
         counts = self.counts
         counts.pending = counts.in_flight = counts.held_bytes = 0
-
-
-class Answerer:
-    """The server that answered last. Contexts are kept by timers of the driver's for long after a
-    call: what is put into them must hold nothing else."""
-
-    __slots__ = ("address",)
-
-    def __init__(self) -> None:
-        self.address: Any = None
-
-
-class JoinedFind:
-    """One batch on the wire. answerer: told by the command listener.
-
-    Every read is given exactly one outcome: a document's bytes (empty: there is no document), an
-    exception of its own to raise, or ALONE: make your own call, under the same ticket.
-    """
-
-    __slots__ = ("_batch", "answerer", "gathering", "place", "points", "reads", "seen")
-
-    def __init__(self, points: PointReads, gathering: Gathering, batch: Batch) -> None:
-        """Made under the client's lock, when the batch is about to be sent."""
-        self.points = points
-        self.gathering = gathering
-        self.place = batch.sending
-        self.reads: list[PointRead] = batch.slots  # type: ignore[assignment]
-        # No cycles: garbage collection would have to find everything that a batch has held.
-        batch.slots = []
-        self._batch: PointBatch | None = None
-        self.answerer = Answerer()
-        self.seen = 0
-        try:
-            self._prepare()
-        except Exception as error:
-            # It cannot be sent; whoever tries gives everybody ALONE.
-            points._engine.fault("batch", error)
-            self._batch = None
-
-    def _prepare(self) -> None:
-        cache = self.points._engine.cache
-        if cache is not None:
-            fills = [read.fill for read in self.reads if read.fill is not None]
-            self.seen = cache.stamp_points(fills, self.answerer)
-            for read in self.reads:
-                if read.has_ticket and type(lead := read.ticket) is Lead:
-                    cache.stamp_again(lead.fill, lead.generation)
-                    lead.seen = lead.fill.seen
-                    self.seen = max(self.seen, lead.seen)
-        self._batch = batch_of(self.reads)
-
-    @property
-    def batch(self) -> PointBatch:
-        """What is sent. Raises QbError after a fault of ours."""
-        if self._batch is None:
-            raise QbError("a joined find could not be made")
-        return self._batch
-
-    @property
-    def filter(self) -> dict[str, Any]:
-        """The filter to send."""
-        return self.batch.filter
-
-    @property
-    def projection(self) -> Any:
-        """The projection to send, or None."""
-        return self.batch.projection
-
-    @property
-    def batch_size(self) -> int:
-        """One more than there are ids: the server knows then that the first reply was the last."""
-        return len(self.batch.values) + 1
-
-    def landed(self, now_s: float) -> JoinedFind | None:
-        """This is over, whatever came of it. Returns what is to be sent now, if anything."""
-        return self.points.landed(self.gathering, self.place, now_s)
-
-    def arrived(self, data: bytes, now_s: float) -> tuple[Outcomes, Waiters]:
-        """A reply's documents came. Returns reads, and waiters of their flights, with outcomes."""
-        try:
-            settled = self.batch.arrived(documents_of(data))
-        except Exception as error:
-            self.points._engine.fault("batch", error)
-            return self.alone("fault"), []
-        return self._settled(settled, now_s)
-
-    def ended(self, now_s: float) -> tuple[Outcomes, Waiters]:
-        """The whole answer has come."""
-        try:
-            missing, doubtful = self.batch.ended()
-        except Exception as error:
-            self.points._engine.fault("batch", error)
-            return self.alone("fault"), []
-        outcomes, waiters = self._settled([(read, b"") for read in missing], now_s)
-        doubtful = [read for read in doubtful if not read.settled]
-        for read in doubtful:
-            read.settled = True
-        self.points.counts.fallbacks["doubtful"] += len(doubtful)
-        outcomes += [(read, ALONE) for read in doubtful]
-        # Nobody waits for ever, whatever went wrong.
-        return outcomes + self.alone("fault"), waiters
-
-    def _left(self) -> list[PointRead]:
-        """The reads that have no outcome; from now on they have."""
-        reads = [read for read in self.reads if not read.settled]
-        for read in reads:
-            read.settled = True
-        return reads
-
-    def alone(self, reason: str) -> Outcomes:
-        """Whoever has no outcome makes its own call."""
-        reads = self._left()
-        if reads:
-            self.points.counts.fallbacks[reason] += len(reads)
-        return [(read, ALONE) for read in reads]
-
-    def failed(
-        self, now_s: float, own_error: Callable[[], BaseException]
-    ) -> tuple[Outcomes, Waiters]:
-        """The network failed, as it would have for each call: each caller raises its own error."""
-        outcomes: Outcomes = []
-        waiters: Waiters = []
-        for read in self._left():
-            ticket = read.ticket
-            waiters += [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, now_s)]
-            outcomes.append((read, own_error()))
-        return outcomes, waiters
-
-    def _settled(
-        self, settled: list[tuple[PointRead, bytes]], now_s: float
-    ) -> tuple[Outcomes, Waiters]:
-        outcomes: Outcomes = []
-        waiters: Waiters = []
-        answers: list[tuple[PointFill, bytes]] = []
-        rows: list[Any] = []
-        stats: ShapeStats | None = None
-        for pair in settled:
-            read, document = pair
-            if read.settled:
-                continue
-            read.settled = True
-            outcomes.append(pair)
-            if read.has_ticket:
-                waiters += self._settled_alone(read, document, now_s)
-                continue
-            if read.fill is not None:
-                answers.append((read.fill, document))
-            if read.stats is not stats:
-                self._record(stats, rows)
-                rows, stats = [], read.stats
-            rows += (now_s - read.started_s, 1 if document else 0, len(document), 0, now_s)
-        self._record(stats, rows)
-        if answers:
-            waiters += self._kept(answers, now_s)
-        self.points.counts.joined += len(outcomes)
-        return outcomes, waiters
-
-    def _settled_alone(self, read: PointRead, document: bytes, now_s: float) -> Waiters:
-        """A read of any kind, under its ticket."""
-        ticket = read.ticket
-        ticket.address = self.answerer.address
-        ids = None
-        if read.key.path == "_id":
-            ids = (read.form,) if document else ()
-        waiters: Waiters = ticket.scope.settle_joined(ticket, now_s, document, ids)
-        return waiters
-
-    def _record(self, stats: ShapeStats | None, rows: list[Any]) -> None:
-        if stats is not None and rows:
-            try:
-                stats.record_together(rows)
-            except Exception as error:
-                self.points._engine.fault("profile", error)
-
-    def _kept(self, answers: list[tuple[PointFill, bytes]], now_s: float) -> Waiters:
-        """Has the cache keep what it may, a few at a time: others wait for the lock."""
-        engine = self.points._engine
-        cache = engine.cache
-        if cache is None:
-            return []
-        address = self.answerer.address
-        waiters: Waiters = []
-        for at in range(0, len(answers), AT_A_TIME):
-            some = answers[at : at + AT_A_TIME]
-            try:
-                with engine.lock:
-                    told = cache.settle_points(some, self.answerer, address, now_s)
-            except Exception as error:
-                engine.cache_fault("settle_read", error)
-                told = [(fill, give_up(fill)) for fill, _ in some]
-            if told:
-                documents = dict(some)
-                for fill, waiting in told:
-                    answer = documents[fill] if fill.is_for_waiters(address) else ALONE
-                    waiters += [(waiter, answer) for waiter in waiting]
-        return waiters

@@ -27,7 +27,7 @@ from qbmongo import BatchSettings, ProfileSettings, Settings
 from qbmongo.clients import sync_point_reads
 from qbmongo.core.batching import PlainBatch, PointRead
 from qbmongo.core.fills import PointFill
-from qbmongo.core.point_reads import JoinedFind
+from qbmongo.core.joined_finds import JoinedFind
 from qbmongo.records import Slot
 from qbmongo_tests.clients.callers import Callers, just, until
 from qbmongo_tests.clients.joined_reads import JoinedReads, batched

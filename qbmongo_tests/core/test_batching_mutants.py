@@ -14,8 +14,9 @@ import pytest
 from qbmongo.core.batching import PlainBatch, PointRead
 from qbmongo.core.cache import Cache
 from qbmongo.core.engine import Lead
+from qbmongo.core.joined_finds import JoinedFind
 from qbmongo.core.point_keys import PointKey, point_key
-from qbmongo.core.point_reads import JoinedFind, PointReads
+from qbmongo.core.point_reads import PointReads
 
 from .machine.explorer import first_violation
 
@@ -47,7 +48,7 @@ def stamp_at_the_sending() -> Any:
     """The fills of a joined find are stamped when its answer arrives."""
 
     def arrived(original: Any, find: JoinedFind, *args: Any) -> Any:
-        cache: Cache = find.points._engine.cache  # type: ignore[assignment]
+        cache: Cache = find.points.engine.cache  # type: ignore[assignment]
         for read in find.reads:
             fill, generation = read.fill, 0
             if fill is None and type(read.ticket) is Lead:

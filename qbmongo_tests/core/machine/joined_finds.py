@@ -6,7 +6,8 @@ from typing import Any
 
 from qbmongo.core.batching import PointRead
 from qbmongo.core.engine import ALONE
-from qbmongo.core.point_reads import JoinedFind, PointReads
+from qbmongo.core.joined_finds import JoinedFind
+from qbmongo.core.point_reads import PointReads
 
 from .documents import Query
 from .server import Branch
