@@ -70,10 +70,10 @@ def steps(name: str, uris: dict[str, str], effort: Effort) -> Table:
             await by_hand(plain, calls)
 
         runs: dict[str, Callable[[int], Any]] = {
-            TASKS: _waiting,
+            TASKS: waiting,
             BY_HAND: bulk,
-            OURS: _calling(ours, call),
-            WITHOUT: _without_driver(_calling(alone, call)),
+            OURS: calling(ours, call),
+            WITHOUT: _without_driver(calling(alone, call)),
         }
         arms = [Arm(arm, run, calls=BUDGETED) for arm, run in runs.items()]
         for arm in arms:
@@ -105,7 +105,7 @@ def _shown(name: str, measured: dict[str, Measured]) -> Table:
     )
 
 
-async def _waiting(calls: int) -> None:
+async def waiting(calls: int) -> None:
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in range(calls)]
 
@@ -119,7 +119,7 @@ async def _waiting(calls: int) -> None:
     await asyncio.gather(*[caller(future) for future in futures], answer())
 
 
-def _calling(things: Any, call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
+def calling(things: Any, call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
     async def caller(place: int) -> None:
         await call(things, place)
 

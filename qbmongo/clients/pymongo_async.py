@@ -234,6 +234,7 @@ class AsyncCollection(_Driver[_DocumentType]):
                     ):
                         read = points.join(scope, asked, codec, new_waiter, started_s)
                         if read is not None:
+                            asked = None  # one thing less to be kept while it waits
                             if read.gathering.timer is None:
                                 look_after(self, points, read)
                             try:

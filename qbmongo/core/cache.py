@@ -7,7 +7,7 @@ once. qbmongo_tests/core/test_point_fills.py shows that both ways end alike.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from .fills import NOBODY, Fill, Namespace, PointFill, PointTerms
@@ -78,12 +78,17 @@ class Cache(Flights):
         return seen
 
     def settle_points(
-        self, answers: Iterable[tuple[PointFill, bytes]], sending: Any, address: Any, now_s: float
+        self,
+        fills: Sequence[PointFill],
+        documents: Sequence[bytes],
+        sending: Any,
+        address: Any,
+        now_s: float,
     ) -> list[tuple[PointFill, list[Any]]]:
-        """`settle` for fills that were stamped together: each with its document, or nothing.
+        """`settle` for fills that were stamped together.
 
-        sending: as `stamp_points` was given it. address: of the server that answered. Returns the
-        fills that somebody waits for, with those who wait.
+        documents: of each, or nothing. sending: as `stamp_points` was given it. address: of the
+        server that answered. Returns the fills that somebody waits for, with those who wait.
 
         What is true of the sending is asked once: it changes only when an answer is refused.
         """
@@ -96,7 +101,7 @@ class Cache(Flights):
         namespace: Any = None
         life_s = 0.0
         is_clean = is_own = False
-        for fill, data in answers:
+        for fill, data in zip(fills, documents, strict=True):
             if fill.generation or not fill.open:
                 continue
             fill.address = address

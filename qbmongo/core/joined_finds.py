@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JoinedFind", "Outcomes", "Waiters"]
 
-# Answers that are kept under one holding of the lock: some hundred microseconds.
+# Answers that are kept under one holding of the lock: some fifty microseconds.
 AT_A_TIME = 32
 
 Outcomes = list[tuple[PointRead, Any]]
@@ -155,7 +155,8 @@ class JoinedFind:
     ) -> tuple[Outcomes, Waiters]:
         outcomes: Outcomes = []
         waiters: Waiters = []
-        answers: list[tuple[PointFill, bytes]] = []
+        fills: list[PointFill] = []
+        documents: list[bytes] = []
         rows: list[Any] = []
         stats: ShapeStats | None = None
         for pair in settled:
@@ -168,14 +169,15 @@ class JoinedFind:
                 waiters += self._settled_alone(read, document, now_s)
                 continue
             if read.fill is not None:
-                answers.append((read.fill, document))
+                fills.append(read.fill)
+                documents.append(document)
             if read.stats is not stats:
                 self._record(stats, rows)
                 rows, stats = [], read.stats
             rows += (now_s - read.started_s, 1 if document else 0, len(document), 0, now_s)
         self._record(stats, rows)
-        if answers:
-            waiters += self._kept(answers, now_s)
+        if fills:
+            waiters += self._kept(fills, documents, now_s)
         self.points.counts.joined += len(outcomes)
         return outcomes, waiters
 
@@ -196,7 +198,7 @@ class JoinedFind:
             except Exception as error:
                 self.points.engine.fault("profile", error)
 
-    def _kept(self, answers: list[tuple[PointFill, bytes]], now_s: float) -> Waiters:
+    def _kept(self, fills: list[PointFill], documents: list[bytes], now_s: float) -> Waiters:
         """Has the cache keep what it may, a few at a time: others wait for the lock."""
         engine = self.points.engine
         cache = engine.cache
@@ -204,17 +206,17 @@ class JoinedFind:
             return []
         address = self.answerer.address
         waiters: Waiters = []
-        for at in range(0, len(answers), AT_A_TIME):
-            some = answers[at : at + AT_A_TIME]
+        for at in range(0, len(fills), AT_A_TIME):
+            some, theirs = fills[at : at + AT_A_TIME], documents[at : at + AT_A_TIME]
             try:
                 with engine.lock:
-                    told = cache.settle_points(some, self.answerer, address, now_s)
+                    told = cache.settle_points(some, theirs, self.answerer, address, now_s)
             except Exception as error:
                 engine.cache_fault("settle_read", error)
-                told = [(fill, give_up(fill)) for fill, _ in some]
+                told = [(fill, give_up(fill)) for fill in some]
             if told:
-                documents = dict(some)
+                document_of = dict(zip(some, theirs, strict=True))
                 for fill, waiting in told:
-                    answer = documents[fill] if fill.is_for_waiters(address) else ALONE
+                    answer = document_of[fill] if fill.is_for_waiters(address) else ALONE
                     waiters += [(waiter, answer) for waiter in waiting]
         return waiters

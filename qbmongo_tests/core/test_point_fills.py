@@ -194,7 +194,8 @@ class Short(General):
             if type(fill) is PointFill and generation == 0:
                 together.append((fill, data))
                 continue
-            some = self.cache.settle_points(together, self.sending, address, now_s)
+            fills, documents = [f for f, _ in together], [d for _, d in together]
+            some = self.cache.settle_points(fills, documents, self.sending, address, now_s)
             told += [(waited.key, list(waiters)) for waited, waiters in some]
             together = []
             if fill is not None:
