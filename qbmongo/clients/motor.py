@@ -247,8 +247,11 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                             entry = scope.hit_id(asked, codec, started_s)
                         else:
                             op = ReadOp(
-                                *("find_one", scope.namespace, filter, None, None, 0, -1),
-                                scope.options,
+                                "find_one",
+                                scope.namespace,
+                                filter,
+                                limit=-1,
+                                options=scope.options,
                             )
                             entry = scope.hit(op, codec, started_s)
                         if entry is not None:

@@ -54,6 +54,7 @@ class _Waiter:
     def waits_for(self, read: PointRead) -> asyncio.Future[Any]:
         """The read was put among those that gather."""
         self.read = read
+        self._points.note_place(read)
         self.future.add_done_callback(self._left)
         if read.gathering.timer is None:
             _arm(self._loop, self._delegate, self._points, read.gathering)

@@ -212,8 +212,11 @@ class AsyncCollection(_Driver[_DocumentType]):
                             entry = scope.hit_id(asked, codec, started_s)
                         else:
                             op = ReadOp(
-                                *("find_one", scope.namespace, filter, None, None, 0, -1),
-                                scope.options,
+                                "find_one",
+                                scope.namespace,
+                                filter,
+                                limit=-1,
+                                options=scope.options,
                             )
                             entry = scope.hit(op, codec, started_s)
                         if entry is not None:
@@ -235,9 +238,11 @@ class AsyncCollection(_Driver[_DocumentType]):
                         read = points.join(scope, asked, codec, new_waiter, started_s)
                         if read is not None:
                             asked = None  # one thing less to be kept while it waits
-                            if read.gathering.timer is None:
-                                look_after(self, points, read)
                             try:
+                                if read.gathering.timer is None:
+                                    look_after(self, points, read)
+                                if read.stats is not None and read.stats.place_due:
+                                    points.note_place(read)
                                 outcome = await read.waiter
                             except BaseException:
                                 left(points, read)

@@ -203,8 +203,11 @@ class Collection(_Driver[_DocumentType]):
                             entry = scope.hit_id(asked, self._codec_options, started_s)
                         else:
                             op = ReadOp(
-                                *("find_one", scope.namespace, filter, None, None, 0, -1),
-                                scope.options,
+                                "find_one",
+                                scope.namespace,
+                                filter,
+                                limit=-1,
+                                options=scope.options,
                             )
                             entry = scope.hit(op, self._codec_options, started_s)
                         if entry is not None:

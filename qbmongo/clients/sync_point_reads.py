@@ -55,6 +55,7 @@ class _Waiter:
     def wait(self, points: PointReads, read: PointRead, collection: Any) -> Any:
         """Blocks until there is an outcome."""
         try:
+            points.note_place(read)
             while True:
                 due_s = points.due_s(read.gathering)
                 self._event.wait(None if due_s is None else max(due_s - monotonic(), 0.001))

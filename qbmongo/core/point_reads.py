@@ -144,13 +144,12 @@ class PointReads:
             new_waiter: makes whoever is to be told.
 
         Returns:
-            A read that waits; or None, and nothing has happened: nothing gathers, or something has
-            to be looked at.
+            A read that waits (`note_place` follows); or None, and nothing has happened: nothing
+            gathers, or something has to be looked at.
         """
         gathering = self._gatherings.get(("_id", None, id(codec)))
         if gathering is None or not gathering.lane.is_gathering:
             return None
-        engine = self.engine
         try:
             value, element = asked
             alike = gathering.known.get(type(value))
@@ -158,38 +157,56 @@ class PointReads:
                 alike = self._learn(gathering, scope, value)
                 if alike is None:
                     return None
-            stats = alike.stats
-            if stats is not None and stats.place_due:
-                stats.note_place(engine.find_place(), engine.find_caller())
-            read = PlainRead(scope, gathering, value, element, stats, new_waiter(), now_s)
-            terms = alike.terms
-            if terms is None:
-                with engine.lock:
-                    if engine.cache is not None and alike.facts is not self._facts():
-                        gathering.known.pop(type(value), None)
-                        return None
-                    return read if gathering.lane.follow(read) else None
-            cache, trust = scope.cache, scope.trust
-            if cache is None or trust is None or now_s >= trust.lease_until_s:
-                return None
-            key = "find", self._namespace, id_filter(element), 1
-            with engine.lock:
-                fill = cache.begin_point(terms, key, value, now_s)
-                if fill is None:
-                    if alike.facts is not self._facts():
-                        gathering.known.pop(type(value), None)
-                    return None
-                fill.stats = stats
-                read.fill = fill
-                if not gathering.lane.follow(read):
-                    cache.abandon(fill, 0)
-                    return None
-            trust.used = True
-            engine.misses += 1
-            return read
+            read = PlainRead(scope, gathering, value, element, alike.stats, new_waiter(), now_s)
+            if alike.terms is None:
+                return read if self._follow(gathering, alike, read) else None
+            return read if self._lead(gathering, alike, read) else None
         except Exception as error:
-            engine.fault("batch", error)
+            self.engine.fault("batch", error)
             return None
+
+    def note_place(self, read: PointRead) -> None:
+        """Notes the calling place of a read that has joined, where that is due. Called by its
+        caller, who is ready to be interrupted."""
+        stats = read.stats
+        if stats is not None and stats.place_due:
+            engine = self.engine
+            try:
+                stats.note_place(engine.find_place(), engine.find_caller())
+            except Exception as error:
+                engine.fault("profile", error)
+
+    def _follow(self, gathering: Gathering, alike: Alike, read: PlainRead) -> bool:
+        """Puts a read whose answer is not kept behind those that gather."""
+        engine = self.engine
+        with engine.lock:
+            if engine.cache is not None and alike.facts is not self._facts():
+                gathering.known.pop(type(read.value), None)
+                return False
+            return gathering.lane.follow(read)
+
+    def _lead(self, gathering: Gathering, alike: Alike, read: PlainRead) -> bool:
+        """Puts a read that leads a flight behind those that gather."""
+        engine, scope = self.engine, alike.scope
+        cache, trust, terms = scope.cache, scope.trust, alike.terms
+        now_s = read.started_s
+        if cache is None or trust is None or terms is None or now_s >= trust.lease_until_s:
+            return False
+        key = "find", self._namespace, id_filter(read.element), 1
+        with engine.lock:
+            fill = cache.begin_point(terms, key, read.value, now_s)
+            if fill is None:
+                if alike.facts is not self._facts():
+                    gathering.known.pop(type(read.value), None)
+                return False
+            fill.stats = read.stats
+            read.fill = fill
+            if not gathering.lane.follow(read):
+                cache.abandon(fill, 0)
+                return False
+        trust.used = True
+        engine.misses += 1
+        return True
 
     def _learn(self, gathering: Gathering, scope: Scope, value: Any) -> Alike | None:
         """What reads by values of this type have in common; None: they need to be looked at."""

@@ -219,9 +219,12 @@ def test_the_calling_place_is_asked_for_when_it_is_due() -> None:
     read = gathered.join(5)
     assert read is not None
     stats = read.stats
+    gathered.points.note_place(read)
     assert not stats.place_due
     stats.place_due = True
-    assert gathered.join(6) is not None
+    other = gathered.join(6)
+    assert other is not None
+    gathered.points.note_place(other)
     assert not stats.place_due
 
 
