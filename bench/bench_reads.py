@@ -70,7 +70,7 @@ def cold_reads(kind: str, uri: str, database: str, callers: int, effort: Effort)
                 run = _loaded(collection, latencies[arm])
             else:
                 run = many_callers(bench, collection, call, latencies[arm], pool)
-            prepare = forgotten(bench, collection) if arm == CACHED else None
+            prepare = forgotten(bench, collection) if arm == CACHED else rested(bench)
             arms.append(Arm(arm, run, calls=callers, prepare=prepare))
         for each in arms:
             bench.result(each.run(callers))
@@ -204,18 +204,28 @@ def _loaded(things: Any, latencies: Latencies) -> Callable[[int], Any]:
 
 
 def forgotten(bench: Bench, things: Any) -> Callable[[int], None]:
-    """Makes a client forget every answer, and waits until it may keep new ones and its watcher,
-    which has had to prove it, is at rest again."""
+    """Makes a client forget every answer, and waits until it may keep new ones."""
+    rest = rested(bench)
 
-    def prepare(_: int) -> None:
+    def prepare(calls: int) -> None:
         client_of(things).qb.clear()
         bench.warm(things, lambda: things.find_one({"_id": -1}))
+        rest(calls)
+
+    return prepare
+
+
+def rested(bench: Bench) -> Callable[[int], None]:
+    """A pause before each round, in which watchers come to rest. Every arm has one: after a pause
+    the first calls of any client take longer."""
+
+    def rest(_: int) -> None:
         if bench.loop is None:
             time.sleep(REST_S)
         else:
             bench.loop.run_until_complete(asyncio.sleep(REST_S))
 
-    return prepare
+    return rest
 
 
 @pytest.mark.parametrize("kind", KINDS)

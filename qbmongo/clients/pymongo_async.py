@@ -237,7 +237,8 @@ class AsyncCollection(_Driver[_DocumentType]):
                     ):
                         read = points.join(scope, asked, codec, new_waiter, started_s)
                         if read is not None:
-                            asked = None  # one thing less to be kept while it waits
+                            # What is kept while it waits is more for garbage collection to do.
+                            asked = kwargs = None
                             try:
                                 if read.gathering.timer is None:
                                     look_after(self, points, read)
