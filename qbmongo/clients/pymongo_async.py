@@ -211,13 +211,8 @@ class AsyncCollection(_Driver[_DocumentType]):
                         if asked is not None:
                             entry = scope.hit_id(asked, codec, started_s)
                         else:
-                            op = ReadOp(
-                                "find_one",
-                                scope.namespace,
-                                filter,
-                                limit=-1,
-                                options=scope.options,
-                            )
+                            name, more = scope.namespace, scope.options
+                            op = ReadOp("find_one", name, filter, None, None, 0, -1, more)
                             entry = scope.hit(op, codec, started_s)
                         if entry is not None:
                             try:

@@ -202,13 +202,8 @@ class Collection(_Driver[_DocumentType]):
                         if asked is not None:
                             entry = scope.hit_id(asked, self._codec_options, started_s)
                         else:
-                            op = ReadOp(
-                                "find_one",
-                                scope.namespace,
-                                filter,
-                                limit=-1,
-                                options=scope.options,
-                            )
+                            name, more = scope.namespace, scope.options
+                            op = ReadOp("find_one", name, filter, None, None, 0, -1, more)
                             entry = scope.hit(op, self._codec_options, started_s)
                         if entry is not None:
                             try:

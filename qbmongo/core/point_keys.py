@@ -165,20 +165,16 @@ def plain_id(filter: dict[Any, Any]) -> tuple[Any, bytes] | None:
         return None
     try:
         for path, value in filter.items():
+            if path is not _ID and (type(path) is not str or path != _ID):
+                return None
             kind = type(value)
             if kind is int:
                 if _LEAST_INT32 <= value <= _GREATEST_INT32:
-                    element = b"\x10_id\x00" + _INT32(value)
-                elif -(2**63) <= value < 2**63:
-                    element = b"\x12_id\x00" + _INT64(value)
-                else:
-                    return None
+                    return value, b"\x10_id\x00" + _INT32(value)
+                if -(2**63) <= value < 2**63:
+                    return value, b"\x12_id\x00" + _INT64(value)
             elif kind is ObjectId:
-                element = b"\x07_id\x00" + value.binary
-            else:
-                return None
-            if path is _ID or (type(path) is str and path == _ID):
-                return value, element
+                return value, b"\x07_id\x00" + value.binary
             return None
     except RuntimeError:  # another thread has added something meanwhile
         pass
