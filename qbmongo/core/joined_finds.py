@@ -194,7 +194,7 @@ class JoinedFind:
     def _record(self, stats: ShapeStats | None, rows: list[Any]) -> None:
         if stats is not None and rows:
             try:
-                stats.record_together(rows)
+                stats.record_batch(rows, 0)
             except Exception as error:
                 self.points.engine.fault("profile", error)
 

@@ -96,24 +96,24 @@ class Lane:
     def gather(self, item: Any, size: int, waiter: Any, now_s: float) -> Slot:
         """Puts an operation among those that gather. size: its bytes."""
         slot = Slot(item, size, waiter, now_s)
-        self.add(slot)
+        self.put(slot)
         return slot
 
-    def follow(self, slot: Any) -> bool:
-        """`add`, if something gathers; False if not: `enter` is to be asked."""
-        if not self._pending:
-            return False
-        self.add(slot)
-        return True
-
-    def add(self, slot: Any) -> None:
-        """Puts a slot among those that gather, or what has its size, time, batch and `left`."""
+    def put(self, slot: Any) -> None:
+        """Puts an operation among those that gather, whose size, waiter and gathered_s are set."""
         size = slot.size
         self._pending[slot] = None
         self._bytes += size
         counts = self.counts
         counts.pending += 1
         counts.held_bytes += size
+
+    def follow(self, slot: Any) -> bool:
+        """`put`, if something gathers; False if not: `enter` is to be asked."""
+        if not self._pending:
+            return False
+        self.put(slot)
+        return True
 
     def landed(self, sending: Sending, now_s: float) -> Batch | None:
         """A sending is over, whatever came of it. Returns the batch to send in its place, if any.

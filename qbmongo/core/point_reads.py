@@ -281,7 +281,7 @@ class PointReads:
                 gathering = read.gathering = self._gatherings[identity]
                 read.waiter = waiter
                 read.gathered_s = now_s
-                gathering.lane.add(read)
+                gathering.lane.put(read)
                 return read
         return direct
 

@@ -200,13 +200,19 @@ class ShapeStats:
         if len(buffer) >= _FULL:
             self._profile._fold(self)
 
-    def record_together(self, rows: list[Any]) -> None:
-        """Count calls that one batch has answered, as `record_joined` would one by one.
+    def record_batch(self, rows: Sequence[float], errors: int) -> None:
+        """Count calls that travelled with others and were answered together.
 
-        rows: of each its duration_s, documents, size, 0 and now_s, one after another.
+        As so many calls of `record_joined`.
+
+        Args:
+            rows: of each call its duration_s, documents, size, 0 and now_s, one after another.
+            errors: how many of them failed.
         """
         buffer = self._buffer
         buffer.extend(rows)
+        if errors:
+            self._profile._count_error(self, errors)
         if len(buffer) >= _FULL:
             self._profile._fold(self)
 
@@ -375,9 +381,9 @@ class Profile:
                 stats._hit_buffer = []
             return stats._hit_buffer
 
-    def _count_error(self, stats: ShapeStats) -> None:
+    def _count_error(self, stats: ShapeStats, number: int = 1) -> None:
         with self._lock:
-            stats._errors += 1
+            stats._errors += number
 
     def _count_rewritten(self, stats: ShapeStats) -> None:
         with self._lock:

@@ -26,6 +26,7 @@ from pymongo.read_preferences import SecondaryPreferred
 from qbmongo import BatchSettings, ProfileSettings, Settings
 from qbmongo.clients import sync_point_reads
 from qbmongo.core.batching import PlainBatch, PointRead
+from qbmongo.core.cache import Cache
 from qbmongo.core.fills import PointFill
 from qbmongo.core.joined_finds import JoinedFind
 from qbmongo.records import Slot
@@ -635,6 +636,33 @@ def test_a_joined_find_that_cannot_be_made_fails_nobodys_call(
         await until(lambda: reads.stats.in_flight == 0, site)
         if cached:
             assert reads.client._qb.engine.cache.fills_open == 0
+
+    site.run(work())
+
+
+@pytest.mark.parametrize("part", ["begin_point", "stamp_points", "settle_points"])
+def test_a_fault_of_the_cache_fails_nobodys_call(
+    site: Site, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = JoinedReads(site, NUMBERED, cached=True)
+
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("ours")
+
+    async def work() -> None:
+        monkeypatch.setattr(Cache, part, broken)
+        assert await reads.together(by_id(reads.collection, 1, 2, 99)) == [*NUMBERED[1:3], None]
+        await until(lambda: reads.stats.in_flight == 0, site)
+        assert reads.stats.pending == 0
+        faults = client_faults(reads)
+        # An answer that cannot be settled leaves the cache in an unknown state.
+        off = part == "settle_points"
+        assert set(faults) == {"settle_read" if off else "batch"}
+        cache = reads.client._qb.engine.cache
+        assert (cache.off_reason is not None) == off
+        if not off:
+            assert cache.fills_open == 0
+            assert not cache._flights
 
     site.run(work())
 
