@@ -94,7 +94,7 @@ class Cache(Flights):
         """
         told: list[tuple[PointFill, list[Any]]] = []
         flights, store, refused = self._flights, self.store, self.refused
-        room, size = store.room, 0
+        room = store.room
         judged: Any = None
         index: Any = None
         of_sending = group = None
@@ -109,6 +109,7 @@ class Cache(Flights):
                 waiters = self.settle(fill, 0, data, (fill.form,) if data else (), now_s)
                 if waiters:
                     told.append((fill, waiters))
+                room = store.room
                 continue
             if judged is not fill.facts:
                 judged = fill.facts
@@ -150,18 +151,17 @@ class Cache(Flights):
                 key, data, group, (form,), None, None, now_s, expires_s, fill.seen, fill.stats,
                 len(key[2]),
             )  # fmt: skip
-            if size + entry.size > room or store.get(key) is not None:
-                store.count(size)
+            if entry.size > room or store.get(key) is not None:
                 if store.put(entry):
                     index.add_point(entry, form)
                 else:
                     refused["too_large"] += 1
-                room, size = store.room, 0
+                room = store.room
             else:
                 store.put_new(entry)
                 index.add_point(entry, form)
-                size += entry.size
-        store.count(size)
+                room -= entry.size
+        store.count()
         return told
 
     def _is_untouched(self, fill: PointFill, namespace: Namespace) -> bool:

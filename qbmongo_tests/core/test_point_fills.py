@@ -23,7 +23,7 @@ from qbmongo.core.cache import Cache
 from qbmongo.core.fills import Fill, PointFill, PointTerms
 from qbmongo.core.frozen import EXACT_CODEC
 from qbmongo.core.keys import key_of
-from qbmongo.core.store import ENTRY_BYTES, Budget
+from qbmongo.core.store import ENTRY_BYTES, Budget, Entry, Store
 from qbmongo.core.trust import Facts
 from qbmongo.records import Effect, ReadOp
 
@@ -367,8 +367,8 @@ MUTANTS = {
     "flights end": ("settle_points", "del flights[key]", "pass"),
     "generation": ("settle_points", "fill.generation or not fill.open", "not fill.open"),
     "what is there already": ("settle_points", "store.get(key) is not None", "False"),
-    "room": ("settle_points", "size + entry.size > room or ", ""),
-    "bytes counted": ("settle_points", "size += entry.size", "pass"),
+    "room": ("settle_points", "entry.size > room or ", ""),
+    "bytes counted": ("settle_points", "store.count()", "pass"),
     "age from the sending": ("settle_points", "fill.started_s + life_s", "now_s + life_s"),
     "index": ("settle_points", "store.put_new(entry)\n            index.add_point(entry, form)",
               "store.put_new(entry)"),
@@ -393,3 +393,37 @@ def test_without_the_rule_they_end_otherwise(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(Cache, method, _without(method, old, new))
     with pytest.raises((AssertionError, AttributeError, KeyError)):
         compare(1_000, 0)
+
+
+def _entry(key: int) -> Entry:
+    return Entry(key, b"x" * 20, None, (), None, None, 0.0, 1.0, 0, None, 0)
+
+
+def test_bytes_that_are_counted_together_are_those_of_each() -> None:
+    budget = Budget(nullcontext())
+    left: list[Entry] = []
+    size = _entry(0).size
+    store, other = (Store(4 * size, budget, left.append) for _ in range(2))
+    for key in range(3):
+        store.put_new(_entry(key))
+    assert (store.bytes, budget.used_bytes, store.room) == (3 * size, 0, size)
+    store.count()
+    store.count()
+    assert (budget.used_bytes, store.room) == (3 * size, size)
+    # Another client fills what is left: nothing is given up before something is kept here.
+    for key in range(3):
+        other.put_new(_entry(key))
+    other.count()
+    assert (other.evictions, budget.used_bytes) == (2, 4 * size)
+    store.count()
+    assert store.evictions == 0
+    store.put_new(_entry(7))
+    store.put_new(_entry(8))
+    assert store.put(_entry(9))
+    assert (store.evictions, len(store), budget.used_bytes) == (3, 3, 4 * size)
+    assert len(left) == 5
+    # What was never counted is not taken back.
+    store.put_new(_entry(10))
+    assert store.clear() == 4
+    assert (store.bytes, budget.used_bytes) == (0, size)
+    assert other.bytes == size
