@@ -27,6 +27,7 @@ from qbmongo import CacheSettings, Settings
 
 CALLERS = {"sync": (10, 100), "async": (10, 100, 1_000, 5_000), "motor": (10, 100, 1_000, 5_000)}
 BUDGETED = 1_000
+REST_S = 0.02
 DOCUMENTS = 5_000
 JOINED = replace(Settings(), cache=None, coalesce=None)
 ROOMY = replace(Settings(), cache=CacheSettings(max_bytes=1 << 30), coalesce=None)
@@ -69,7 +70,7 @@ def cold_reads(kind: str, uri: str, database: str, callers: int, effort: Effort)
                 run = _loaded(collection, latencies[arm])
             else:
                 run = many_callers(bench, collection, call, latencies[arm], pool)
-            prepare = _forgotten(bench, collection) if arm == CACHED else None
+            prepare = forgotten(bench, collection) if arm == CACHED else rested(bench)
             arms.append(Arm(arm, run, calls=callers, prepare=prepare))
         for each in arms:
             bench.result(each.run(callers))
@@ -202,14 +203,29 @@ def _loaded(things: Any, latencies: Latencies) -> Callable[[int], Any]:
     return run
 
 
-def _forgotten(bench: Bench, things: Any) -> Callable[[int], None]:
+def forgotten(bench: Bench, things: Any) -> Callable[[int], None]:
     """Makes a client forget every answer, and waits until it may keep new ones."""
+    rest = rested(bench)
 
-    def prepare(_: int) -> None:
+    def prepare(calls: int) -> None:
         client_of(things).qb.clear()
         bench.warm(things, lambda: things.find_one({"_id": -1}))
+        rest(calls)
 
     return prepare
+
+
+def rested(bench: Bench) -> Callable[[int], None]:
+    """A pause before each round, in which watchers come to rest. Every arm has one: after a pause
+    the first calls of any client take longer."""
+
+    def rest(_: int) -> None:
+        if bench.loop is None:
+            time.sleep(REST_S)
+        else:
+            bench.loop.run_until_complete(asyncio.sleep(REST_S))
+
+    return rest
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -71,10 +71,10 @@ def steps(name: str, uris: dict[str, str], effort: Effort) -> Table:
             await by_hand(plain, calls)
 
         runs: dict[str, Callable[[int], Any]] = {
-            TASKS: _waiting(call),
+            TASKS: waiting(call),
             BY_HAND: bulk,
-            OURS: _calling(ours, call),
-            WITHOUT: _without_driver(_calling(alone, call)),
+            OURS: calling(ours, call),
+            WITHOUT: _without_driver(calling(alone, call)),
         }
         arms = [Arm(arm, run, calls=BUDGETED) for arm, run in runs.items()]
         for arm in arms:
@@ -109,6 +109,9 @@ def _shown(name: str, measured: dict[str, Measured]) -> Table:
 class _Nobody:
     """A collection whose calls do nothing."""
 
+    def find_one(self, *args: Any) -> None:
+        pass
+
     def update_one(self, *args: Any) -> None:
         pass
 
@@ -116,7 +119,7 @@ class _Nobody:
         pass
 
 
-def _waiting(call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
+def waiting(call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
     nobody = _Nobody()
 
     async def caller(place: int, future: asyncio.Future[None]) -> None:
@@ -137,7 +140,7 @@ def _waiting(call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
     return run
 
 
-def _calling(things: Any, call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
+def calling(things: Any, call: Callable[[Any, int], Any]) -> Callable[[int], Any]:
     async def caller(place: int) -> None:
         await call(things, place)
 

@@ -39,6 +39,7 @@ MODULES = (
     "writes",
     "write_steps",
     "reads",
+    "read_steps",
     "invalidation",
     "memory",
     "import",

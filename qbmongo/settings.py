@@ -189,7 +189,7 @@ class BatchSettings:
     """
 
     max_in_flight: int = 2
-    max_batch_ids: int = 1000
+    max_batch_ids: int = 500
     max_joined_ms: float = 50.0
 
     client_wide: ClassVar[frozenset[str]] = frozenset()

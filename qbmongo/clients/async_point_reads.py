@@ -14,14 +14,15 @@ from pymongo.asynchronous.cursor import AsyncCursor as DriverCursor
 
 from ..core.batching import PointRead
 from ..core.engine import ALONE, Join, Lead, Scope, Ticket
-from ..core.point_reads import Direct, Gathering, JoinedFind, PointReads
+from ..core.joined_finds import JoinedFind, Outcomes, Waiters
+from ..core.point_reads import Direct, Gathering, PointReads
 from ..records import ReadOp
 from .async_cursors import AsyncCursor, AsyncSizedCursor, TaskWaiter
 from .cursors import Reading, deliver, served_one
 from .listener import CURRENT
-from .point_reads import decoded, failed, give, raw_find
+from .point_reads import decoded, decoded_together, failed, raw_find
 
-__all__ = ["find_point", "send_one"]
+__all__ = ["find_point", "left", "look_after", "new_waiter", "send_one", "settled"]
 
 monotonic = time.monotonic
 _Driver = pymongo.asynchronous.collection.AsyncCollection
@@ -30,29 +31,39 @@ _Driver = pymongo.asynchronous.collection.AsyncCollection
 _TASKS: set[asyncio.Task[None]] = set()
 
 
-class _Waiter:
-    """A task that waits for what its read is given."""
+def new_waiter() -> asyncio.Future[Any]:
+    """What a task waits on for what its read is given."""
+    return asyncio.get_running_loop().create_future()
 
-    __slots__ = ("future",)
 
-    def __init__(self) -> None:
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+def left(points: PointReads, read: PointRead) -> None:
+    """The task that waits for a read was cancelled."""
+    future: asyncio.Future[Any] = read.waiter
+    if not future.done() or future.cancelled():
+        deliver(points.withdraw(read, monotonic()))
+    elif future.result() is ALONE:
+        # Told and cancelled in the same turn.
+        deliver(points.refused(read, monotonic()))
 
-    def deliver(self, outcome: Any) -> bool:
-        """False if nobody waits any more."""
-        if self.future.done():
-            return False
-        self.future.set_result(outcome)
-        return True
 
-    def left(self, points: PointReads, read: PointRead) -> None:
-        """The task was cancelled."""
-        future = self.future
-        if not future.done() or future.cancelled():
-            deliver(points.withdraw(read, monotonic()))
-        elif future.result() is ALONE:
-            # Told and cancelled in the same turn.
-            deliver(points.refused(read, monotonic()))
+def give(find: JoinedFind, told: tuple[Outcomes, Waiters]) -> None:
+    """Tells each read its outcome, a document as it is wanted; and those who wait for its flight
+    theirs."""
+    outcomes, waiters = told
+    documents = decoded_together(find, outcomes)
+    if documents is not None:
+        for (read, _), document in zip(outcomes, documents, strict=True):
+            future = read.waiter
+            if not future.done():
+                future.set_result(document)
+    else:
+        for read, outcome in outcomes:
+            future = read.waiter
+            if not future.done():
+                future.set_result(outcome)
+            elif outcome is ALONE:
+                deliver(find.points.refused(read, monotonic()))
+    deliver(waiters)
 
 
 async def find_point(
@@ -92,7 +103,7 @@ async def find_point(
             scope.settle_read(ticket, monotonic(), documents=1 if data else 0, size=len(data))
             return document
     points = scope.points
-    waiter = _Waiter()
+    waiter = new_waiter()
     place: Any = None
     # None: switched off in between.
     if points is not None and data is not ALONE:
@@ -107,22 +118,32 @@ async def find_point(
             return await send_one(collection, scope, ticket, filter, args, kwargs)
         finally:
             _start(collection, points.landed(place.gathering, place.place, monotonic()))
-    if place.gathering.timer is None:
-        _arm(collection, points, place.gathering)
+    look_after(collection, points, place)
     try:
-        outcome = await waiter.future
+        outcome = await waiter
     except BaseException:
-        waiter.left(points, place)
+        left(points, place)
         raise
+    return await settled(collection, points, place, outcome, args, kwargs)
+
+
+async def settled(
+    collection: Any, points: PointReads, read: PointRead, outcome: Any, args: Any, kwargs: Any
+) -> Any:
+    """What a find_one returns or raises whose read was given an outcome."""
+    if type(outcome) is dict:
+        return outcome
+    filter = {read.key.path: read.value}
     if type(outcome) is bytes:
-        value = decoded(points, outcome, codec)
+        value = decoded(points, outcome, collection._codec_options)
         if value is not None:
             return value[0]
         async for document in DriverCursor(collection, filter, *args, **kwargs).limit(-1):
             return document
         return None
     if outcome is ALONE:
-        return await send_one(collection, scope, ticket, filter, args, kwargs)
+        ticket = read.ticket
+        return await send_one(collection, ticket.scope, ticket, ticket.op.filter, args, kwargs)
     raise outcome
 
 
@@ -197,19 +218,25 @@ def _start(collection: Any, find: JoinedFind | None) -> None:
 
 
 async def _send(collection: Any, find: JoinedFind) -> None:
-    points = find.points
     CURRENT.set(find.answerer)  # type: ignore[arg-type]
     try:
         cursor = raw_find(_Driver, collection, find, collection.read_concern.level)
         async for data in cursor:
-            give(points, find.arrived(data, monotonic()))
-        give(points, find.ended(monotonic()))
+            give(find, find.arrived(data, monotonic()))
+        give(find, find.ended(monotonic()))
     except BaseException as error:
-        give(points, failed(find, error))
+        give(find, failed(find, error))
         if not isinstance(error, Exception):
             raise
     finally:
         _start(collection, find.landed(monotonic()))
+
+
+def look_after(collection: Any, points: PointReads, read: PointRead) -> None:
+    """Has what gathers with a read looked at again, should what it waits for take long."""
+    gathering = read.gathering
+    if gathering.timer is None:
+        _arm(collection, points, gathering)
 
 
 def _arm(collection: Any, points: PointReads, gathering: Gathering) -> None:

@@ -27,9 +27,11 @@ from motor.metaprogramming import (
 from pymongo import MongoClient
 
 from ..core.engine import Scope
+from ..core.point_keys import plain_id
 from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
+from .arguments import under_timeout
 from .coalesced import CLOSING_S
 from .coalesced_motor import bring, is_gone, observed_write, read_indexes, send
 from .coalesced_sync import flush
@@ -37,7 +39,7 @@ from .cursors import Reading, call_bypass, served_one
 from .handle import MotorHandle
 from .motor_cursors import AsyncIOMotorCursor, AsyncIOMotorLatentCommandCursor
 from .motor_futures import done, start
-from .motor_point_reads import find_point
+from .motor_point_reads import find_point, join_others
 from .parts import LoopParts, bound_sync_session
 from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
@@ -95,44 +97,55 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                 return super().find_one(filter, *args, **kwargs)
             delegate = self.delegate
             codec = delegate._codec_options
-            missed = False
             points = scope.points
-            if type(filter) is dict and not args and (kwargs or scope.cache is None):
-                if points is not None and not kwargs:
-                    op = point_op(
-                        scope, points, filter, (), {}, bound_sync_session(), delegate._timeout
-                    )
-                    if op is not None:
-                        return find_point(self, scope, op, (), {}, missed=True)
-                    points = None
-                stats = scope.simple.begin(filter, kwargs)
-                if stats is not NOT_SIMPLE:
-                    session = unwrap_kwargs_session(kwargs).get("session")
-                    return executor.run_on_executor(
-                        self.get_io_loop(), pass_one, delegate, scope, filter, session, stats
-                    )
-            if scope.trust is not None and not args and not kwargs and type(filter) is dict:
-                if call_bypass(bound_sync_session()) is None:
+            missed = False
+            if type(filter) is dict and not args:
+                if kwargs:
+                    stats = scope.simple.begin(filter, kwargs)
+                    if stats is not NOT_SIMPLE:
+                        session = unwrap_kwargs_session(kwargs)["session"]
+                        return executor.run_on_executor(
+                            self.get_io_loop(), pass_one, delegate, scope, filter, session, stats
+                        )
+                elif call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
-                    op = ReadOp(
-                        "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                    )
-                    entry = scope.hit(op, codec, started_s)
-                    if entry is not None:
-                        try:
-                            document = served_one(entry, codec)
-                        except Exception as error:
-                            scope.engine.fault("decode", error)
+                    asked = plain_id(filter) if scope.options is None else None
+                    if scope.trust is not None:
+                        if asked is not None:
+                            entry = scope.hit_id(asked, codec, started_s)
                         else:
-                            scope.served(entry, started_s, monotonic())
-                            return done(self, document)
-                    missed = True
+                            name, more = scope.namespace, scope.options
+                            op = ReadOp("find_one", name, filter, None, None, 0, -1, more)
+                            entry = scope.hit(op, codec, started_s)
+                        if entry is not None:
+                            try:
+                                document = served_one(entry, codec)
+                            except Exception as error:
+                                scope.engine.fault("decode", error)
+                            else:
+                                scope.served(entry, started_s, monotonic())
+                                return done(self, document)
+                        missed = True
+                    if (
+                        asked is not None
+                        and points is not None
+                        and not under_timeout(delegate._timeout)
+                    ):
+                        future = join_others(self, points, scope, asked, started_s)
+                        if future is not None:
+                            return future
             if points is not None:
                 op = point_op(
                     scope, points, filter, args, kwargs, bound_sync_session(), delegate._timeout
                 )
                 if op is not None:
                     return find_point(self, scope, op, args, kwargs, missed=missed)
+            if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                stats = scope.simple.begin(filter, kwargs)
+                if stats is not NOT_SIMPLE:
+                    return executor.run_on_executor(
+                        self.get_io_loop(), pass_one, delegate, scope, filter, None, stats
+                    )
             try:
                 wanted = filter
                 if filter is not None and not isinstance(filter, Mapping):

@@ -9,43 +9,110 @@ import asyncio
 import contextlib
 import contextvars
 import time
-from collections.abc import Callable
 from typing import Any
 
 import bson
 import motor.frameworks.asyncio as executor
 from pymongo.cursor import Cursor as DriverCursor
 
+from ..core.batching import PointRead
 from ..core.engine import ALONE, Scope
-from ..core.point_reads import Direct, Gathering, JoinedFind, PointReads
+from ..core.joined_finds import JoinedFind
+from ..core.point_reads import Direct, Gathering, PointReads
 from ..records import ReadOp
 from .cursors import deliver, served_one
 from .motor_futures import copy_to, done, run, start
-from .point_reads import decoded, give
+from .point_reads import decoded, decoded_together, give
 from .sync_point_reads import fetch, send_one
 
-__all__ = ["find_point"]
+__all__ = ["find_point", "join_others"]
 
 monotonic = time.monotonic
 
 
 class _Waiter:
-    """A Future of the program's that a joined find will resolve; told in the loop's thread."""
+    """A Future of the program's that a joined find will resolve; told in the loop's thread.
 
-    __slots__ = ("_context", "future", "resolve")
+    args, kwargs: what find_one was given besides the filter. read: what it waits for, until told.
+    """
 
-    def __init__(self, future: asyncio.Future[Any]) -> None:
-        self.future = future
-        self.resolve: Callable[[Any], None] = future.set_result
+    __slots__ = ("_args", "_context", "_delegate", "_kwargs", "_loop", "_points", "future", "read")
+
+    def __init__(
+        self, loop: Any, delegate: Any, points: PointReads, args: Any, kwargs: Any
+    ) -> None:
+        self._loop = loop
+        self._delegate = delegate
+        self._points = points
+        self._args = args
+        self._kwargs = kwargs
+        self.future: asyncio.Future[Any] = loop.create_future()
         # What follows is the waiting call's own, not that of whoever brings the answer.
         self._context = contextvars.copy_context()
+        self.read: Any = None
+
+    def waits_for(self, read: PointRead) -> asyncio.Future[Any]:
+        """The read was put among those that gather."""
+        self.read = read
+        self._points.note_place(read)
+        self.future.add_done_callback(self._left)
+        if read.gathering.timer is None:
+            _arm(self._loop, self._delegate, self._points, read.gathering)
+        return self.future
 
     def deliver(self, outcome: Any) -> bool:
         """False if nobody waits any more."""
         if self.future.done():
             return False
-        self._context.run(self.resolve, outcome)
+        self._context.run(self._resolve, outcome)
         return True
+
+    def _resolve(self, outcome: Any) -> None:
+        # No cycles: garbage collection would have to find everything that waited.
+        read, self.read = self.read, None
+        if type(outcome) is dict:
+            self.future.set_result(outcome)
+        elif type(outcome) is bytes:
+            value = decoded(self._points, outcome, self._delegate._codec_options)
+            if value is not None:
+                self.future.set_result(value[0])
+            else:
+                filter = {read.key.path: read.value}
+                copy_to(run(self._loop, self._plain, filter), self.future)
+        elif outcome is ALONE:
+            copy_to(run(self._loop, self._alone, read.ticket), self.future)
+        else:
+            self.future.set_exception(outcome)
+
+    def _left(self, ended: asyncio.Future[Any]) -> None:
+        read, self.read = self.read, None
+        if read is not None and ended.cancelled():
+            deliver(self._points.withdraw(read, monotonic()))
+
+    def _alone(self, ticket: Any) -> Any:
+        filter = ticket.op.filter
+        return send_one(self._delegate, ticket.scope, ticket, filter, self._args, self._kwargs)
+
+    def _plain(self, filter: Any) -> Any:
+        cursor = DriverCursor(self._delegate, filter, *self._args, **self._kwargs)
+        return next(cursor.limit(-1), None)
+
+
+def join_others(
+    collection: Any, points: PointReads, scope: Scope, asked: tuple[Any, bytes], started_s: float
+) -> asyncio.Future[Any] | None:
+    """find_one by a plain `_id` and nothing else, put among those that gather; None if it
+    is not for that."""
+    loop, delegate = collection.get_io_loop(), collection.delegate
+
+    def new_waiter() -> _Waiter:
+        return _Waiter(loop, delegate, points, (), {})
+
+    read = points.join(scope, asked, delegate._codec_options, new_waiter, started_s)
+    if read is None:
+        return None
+    waiter: _Waiter = read.waiter
+    return waiter.waits_for(read)
 
 
 def find_point(
@@ -84,15 +151,11 @@ def find_point(
     def job(ticket: Any) -> Any:
         return send_one(delegate, scope, ticket, op.filter, args, kwargs)
 
-    def plain(_: Any) -> Any:
-        return next(DriverCursor(delegate, op.filter, *args, **kwargs).limit(-1), None)
-
     def send(ticket: Any) -> asyncio.Future[Any]:
         points = scope.points
         if points is None:  # switched off in between
             return run(loop, job, ticket)
-        future: asyncio.Future[Any] = loop.create_future()
-        waiter = _Waiter(future)
+        waiter = _Waiter(loop, delegate, points, args, kwargs)
         place: Any = None
         try:
             place = points.begin(ticket, codec, waiter, monotonic())
@@ -108,27 +171,7 @@ def find_point(
                 )
             )
             return sent
-
-        def resolve(outcome: Any) -> None:
-            if type(outcome) is bytes:
-                value = decoded(points, outcome, codec)
-                if value is not None:
-                    future.set_result(value[0])
-                else:
-                    copy_to(run(loop, plain, ticket), future)
-            elif outcome is ALONE:
-                copy_to(run(loop, job, ticket), future)
-            else:
-                future.set_exception(outcome)
-
-        def left(ended: asyncio.Future[Any]) -> None:
-            if ended.cancelled():
-                deliver(points.withdraw(place, monotonic()))
-
-        waiter.resolve = resolve
-        future.add_done_callback(left)
-        _arm(loop, delegate, points, place.gathering)
-        return future
+        return waiter.waits_for(place)
 
     return start(loop, scope, begin, decode, job, send)
 
@@ -140,6 +183,12 @@ def _start(loop: Any, delegate: Any, find: JoinedFind | None) -> None:
     points = find.points
 
     def tell(told: Any) -> None:
+        # Decoded here, in the executor's thread, where it holds up nobody's loop.
+        outcomes, waiters = told
+        documents = decoded_together(find, outcomes)
+        if documents is not None:
+            reads = [read for read, _ in outcomes]
+            told = list(zip(reads, documents, strict=True)), waiters
         with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
             loop.call_soon_threadsafe(give, points, told, context=contextvars.Context())
 

@@ -19,13 +19,14 @@ from pymongo.errors import ConnectionFailure, NotPrimaryError
 
 from ..core.engine import ALONE, Scope
 from ..core.frozen import EXACT_CODEC
-from ..core.point_reads import JoinedFind, Outcomes, PointReads, Waiters
+from ..core.joined_finds import JoinedFind, Outcomes, Waiters
+from ..core.point_reads import PointReads
 from ..records import ReadOp
 from .arguments import under_timeout
 from .cursors import call_bypass, deliver, read_concern_after
 from .own_errors import copy_of
 
-__all__ = ["decoded", "failed", "give", "point_op", "raw_find"]
+__all__ = ["decoded", "decoded_together", "failed", "give", "point_op", "raw_find"]
 
 monotonic = time.monotonic
 
@@ -47,6 +48,9 @@ _QUICK = frozenset(
         Timestamp,
     }
 )
+
+
+_STRICT = frozenset({None, "strict"})
 
 
 def point_op(
@@ -137,7 +141,7 @@ def give(points: PointReads, told: tuple[Outcomes, Waiters]) -> None:
     """Tells each read its outcome, and those who wait for its flight theirs."""
     outcomes, waiters = told
     for read, outcome in outcomes:
-        if not read.slot.waiter.deliver(outcome) and outcome is ALONE:
+        if not read.waiter.deliver(outcome) and outcome is ALONE:
             deliver(points.refused(read, monotonic()))
     deliver(waiters)
 
@@ -149,6 +153,28 @@ def failed(find: JoinedFind, error: BaseException) -> tuple[Outcomes, Waiters]:
         return find.failed(monotonic(), lambda: copy_of(error))
     reason = type(error).__name__ if isinstance(error, Exception) else "interrupted"
     return find.alone(reason), []
+
+
+def decoded_together(find: JoinedFind, outcomes: Outcomes) -> list[Any] | None:
+    """The documents of a reply as their callers shall have them; None if each is to decode its own:
+    because some outcome is no document, or something of the program's takes part in decoding.
+
+    All reads of a joined find have one codec, and each has an object of its own.
+    """
+    codec = find.gathering.codec
+    if (
+        not outcomes
+        or codec.document_class is not dict
+        or codec.tzinfo is not None
+        or codec.type_registry._decoder_map
+        or codec.unicode_decode_error_handler not in _STRICT
+    ):
+        return None
+    try:
+        documents = bson.decode_all(b"".join([document for _, document in outcomes]), codec)
+    except Exception:  # each of them finds out
+        return None
+    return documents if len(documents) == len(outcomes) else None
 
 
 def decoded(points: PointReads, data: bytes, codec: Any) -> tuple[Any] | None:

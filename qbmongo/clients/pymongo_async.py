@@ -16,11 +16,13 @@ from pymongo import AsyncMongoClient
 from pymongo.typings import _DocumentType
 
 from ..core.engine import Engine, Scope
+from ..core.point_keys import plain_id
 from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
+from .arguments import under_timeout
 from .async_cursors import AsyncCommandCursor, AsyncCursor, decide
-from .async_point_reads import find_point
+from .async_point_reads import find_point, left, look_after, new_waiter, settled
 from .coalesced import CLOSING_S
 from .coalesced_async import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
@@ -165,41 +167,67 @@ class AsyncCollection(_Driver[_DocumentType]):
                 return await super().find_one(filter, *args, **kwargs)
             points = scope.points
             missed = False
-            if type(filter) is dict and not args and (kwargs or scope.cache is None):
-                if points is not None and not kwargs:
-                    op = point_op(
-                        scope, points, filter, (), {}, bound_async_session(), self._timeout
-                    )
-                    if op is not None:
-                        return await find_point(self, scope, op, (), {}, missed=True)
-                    points = None
-                stats = scope.simple.begin(filter, kwargs)
-                if stats is not NOT_SIMPLE:
-                    return await pass_one_async(self, scope, filter, kwargs.get("session"), stats)
-            if scope.trust is not None and not args and not kwargs and type(filter) is dict:
-                if call_bypass(bound_async_session()) is None:
+            if type(filter) is dict and not args:
+                if kwargs:
+                    stats = scope.simple.begin(filter, kwargs)
+                    if stats is not NOT_SIMPLE:
+                        session = kwargs["session"]
+                        return await pass_one_async(self, scope, filter, session, stats)
+                elif call_bypass(bound_async_session()) is None:
                     started_s = monotonic()
-                    op = ReadOp(
-                        "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                    )
-                    entry = scope.hit(op, self._codec_options, started_s)
-                    if entry is not None:
-                        try:
-                            document = served_one(entry, self._codec_options)
-                        except Exception as error:
-                            scope.engine.fault("decode", error)
+                    codec = self._codec_options
+                    asked = plain_id(filter) if scope.options is None else None
+                    if scope.trust is not None:
+                        if asked is not None:
+                            entry = scope.hit_id(asked, codec, started_s)
                         else:
-                            scope.served(entry, started_s, monotonic())
-                            if self._database.client._qb.turn.over():
-                                await asyncio.sleep(0)
-                            return document
-                    missed = True
+                            name, more = scope.namespace, scope.options
+                            op = ReadOp("find_one", name, filter, None, None, 0, -1, more)
+                            entry = scope.hit(op, codec, started_s)
+                        if entry is not None:
+                            try:
+                                document = served_one(entry, codec)
+                            except Exception as error:
+                                scope.engine.fault("decode", error)
+                            else:
+                                scope.served(entry, started_s, monotonic())
+                                if self._database.client._qb.turn.over():
+                                    await asyncio.sleep(0)
+                                return document
+                        missed = True
+                    if (
+                        asked is not None
+                        and points is not None
+                        and not under_timeout(self._timeout)
+                    ):
+                        read = points.join(scope, asked, codec, new_waiter, started_s)
+                        if read is not None:
+                            # What is kept while it waits is more for garbage collection to do.
+                            asked = kwargs = None
+                            try:
+                                if read.gathering.timer is None:
+                                    look_after(self, points, read)
+                                if read.stats is not None and read.stats.place_due:
+                                    points.note_place(read)
+                                outcome = await read.waiter
+                            except BaseException:
+                                left(points, read)
+                                raise
+                            if type(outcome) is dict:
+                                return outcome
+                            if outcome == b"":
+                                return None
+                            return await settled(self, points, read, outcome, (), {})
             if points is not None:
                 op = point_op(
                     scope, points, filter, args, kwargs, bound_async_session(), self._timeout
                 )
                 if op is not None:
                     return await find_point(self, scope, op, args, kwargs, missed=missed)
+            if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                stats = scope.simple.begin(filter, kwargs)
+                if stats is not NOT_SIMPLE:
+                    return await pass_one_async(self, scope, filter, None, stats)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)

@@ -14,9 +14,11 @@ from pymongo import MongoClient
 from pymongo.typings import _DocumentType
 
 from ..core.engine import Engine, Scope
+from ..core.point_keys import plain_id
 from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
+from .arguments import under_timeout
 from .batch_threads import BatchThreads
 from .coalesced import CLOSING_S
 from .coalesced_sync import bring, flush, is_gone, observed_write, read_indexes, send
@@ -29,7 +31,7 @@ from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .read_errors import programs_errors
 from .sync_cursors import CommandCursor, Cursor, decide
-from .sync_point_reads import find_point
+from .sync_point_reads import find_point, join_others
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -157,37 +159,47 @@ class Collection(_Driver[_DocumentType]):
                 return super().find_one(filter, *args, **kwargs)
             points = scope.points
             missed = False
-            if type(filter) is dict and not args and (kwargs or scope.cache is None):
-                if points is not None and not kwargs:
-                    bound = bound_sync_session()
-                    op = point_op(scope, points, filter, (), {}, bound, self._timeout)
-                    if op is not None:
-                        return find_point(self, scope, op, (), {}, missed=True)
-                    points = None
-                stats = scope.simple.begin(filter, kwargs)
-                if stats is not NOT_SIMPLE:
-                    return pass_one(self, scope, filter, kwargs.get("session"), stats)
-            if scope.trust is not None and not args and not kwargs and type(filter) is dict:
-                if call_bypass(bound_sync_session()) is None:
+            if type(filter) is dict and not args:
+                if kwargs:
+                    stats = scope.simple.begin(filter, kwargs)
+                    if stats is not NOT_SIMPLE:
+                        return pass_one(self, scope, filter, kwargs["session"], stats)
+                elif call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
-                    op = ReadOp(
-                        "find_one", scope.namespace, filter, None, None, 0, -1, scope.options
-                    )
-                    entry = scope.hit(op, self._codec_options, started_s)
-                    if entry is not None:
-                        try:
-                            document = served_one(entry, self._codec_options)
-                        except Exception as error:
-                            scope.engine.fault("decode", error)
+                    asked = plain_id(filter) if scope.options is None else None
+                    if scope.trust is not None:
+                        if asked is not None:
+                            entry = scope.hit_id(asked, self._codec_options, started_s)
                         else:
-                            scope.served(entry, started_s, monotonic())
-                            return document
-                    missed = True
+                            name, more = scope.namespace, scope.options
+                            op = ReadOp("find_one", name, filter, None, None, 0, -1, more)
+                            entry = scope.hit(op, self._codec_options, started_s)
+                        if entry is not None:
+                            try:
+                                document = served_one(entry, self._codec_options)
+                            except Exception as error:
+                                scope.engine.fault("decode", error)
+                            else:
+                                scope.served(entry, started_s, monotonic())
+                                return document
+                        missed = True
+                    if (
+                        asked is not None
+                        and points is not None
+                        and not under_timeout(self._timeout)
+                    ):
+                        joined = join_others(self, points, scope, asked, started_s)
+                        if joined is not None:
+                            return joined[0]
             if points is not None:
                 bound = bound_sync_session()
                 op = point_op(scope, points, filter, args, kwargs, bound, self._timeout)
                 if op is not None:
                     return find_point(self, scope, op, args, kwargs, missed=missed)
+            if scope.cache is None and not args and not kwargs and type(filter) is dict:
+                stats = scope.simple.begin(filter, kwargs)
+                if stats is not NOT_SIMPLE:
+                    return pass_one(self, scope, filter, None, stats)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)

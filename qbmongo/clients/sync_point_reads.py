@@ -18,14 +18,15 @@ from pymongo.cursor import Cursor as DriverCursor
 
 from ..core.batching import PointRead
 from ..core.engine import ALONE, Join, Lead, Scope, Ticket
-from ..core.point_reads import Direct, JoinedFind, PointReads
+from ..core.joined_finds import JoinedFind
+from ..core.point_reads import Direct, PointReads
 from ..records import ReadOp
 from .cursors import Reading, deliver, served_one
 from .listener import CURRENT
 from .point_reads import decoded, failed, give, raw_find
 from .sync_cursors import Cursor, SizedCursor, ThreadWaiter
 
-__all__ = ["find_point", "send_joined", "send_one"]
+__all__ = ["find_point", "join_others", "send_joined", "send_one"]
 
 monotonic = time.monotonic
 _Driver = pymongo.collection.Collection
@@ -54,6 +55,7 @@ class _Waiter:
     def wait(self, points: PointReads, read: PointRead, collection: Any) -> Any:
         """Blocks until there is an outcome."""
         try:
+            points.note_place(read)
             while True:
                 due_s = points.due_s(read.gathering)
                 self._event.wait(None if due_s is None else max(due_s - monotonic(), 0.001))
@@ -68,7 +70,7 @@ class _Waiter:
         except BaseException as error:
             self._left(points, read, collection)
             if isinstance(error, Exception):
-                read.ticket.scope.engine.fault("batch", error)
+                points.fault(error)
                 return ALONE
             raise
 
@@ -142,14 +144,30 @@ def find_point(
             return send_one(collection, scope, ticket, filter, args, kwargs)
         finally:
             start(collection, points.landed(place.gathering, place.place, monotonic()))
-    outcome = waiter.wait(points, place, collection)
+    return _settled(collection, points, place, args, kwargs)
+
+
+def join_others(
+    collection: Any, points: PointReads, scope: Scope, asked: tuple[Any, bytes], started_s: float
+) -> tuple[Any] | None:
+    """find_one by a plain `_id` and nothing else, joined with those that gather: what it
+    returns; None if it is not for that."""
+    read = points.join(scope, asked, collection._codec_options, _Waiter, started_s)
+    return None if read is None else (_settled(collection, points, read, (), {}),)
+
+
+def _settled(collection: Any, points: PointReads, read: PointRead, args: Any, kwargs: Any) -> Any:
+    """Waits for a read's outcome: what find_one returns or raises."""
+    outcome = read.waiter.wait(points, read, collection)
+    filter = {read.key.path: read.value}
     if type(outcome) is bytes:
-        value = decoded(points, outcome, codec)
+        value = decoded(points, outcome, collection._codec_options)
         if value is not None:
             return value[0]
         return next(DriverCursor(collection, filter, *args, **kwargs).limit(-1), None)
     if outcome is ALONE:
-        return send_one(collection, scope, ticket, filter, args, kwargs)
+        ticket = read.ticket
+        return send_one(collection, ticket.scope, ticket, ticket.op.filter, args, kwargs)
     raise outcome
 
 
@@ -207,7 +225,7 @@ def start(collection: Any, find: JoinedFind | None) -> None:
     """Has one of those who wait for a joined find send it."""
     while find is not None:
         for read in find.reads:
-            if read.slot.waiter.deliver(find):
+            if read.waiter.deliver(find):
                 return
         # All were interrupted: only those who joined their flights are left.
         give(find.points, (find.alone("interrupted"), []))

@@ -6,19 +6,32 @@ of the whole answer can match it, or to make its own call.
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import Any
 
+from ..records import Gathered
 from .lanes import LaneCounts
-from .point_keys import PointKey, form_at
+from .point_keys import PLAIN_KEYS, PointKey, form_at
 
-__all__ = ["BatchCounts", "PointBatch", "PointRead", "documents_of"]
+__all__ = [
+    "BatchCounts",
+    "PlainBatch",
+    "PlainRead",
+    "PointBatch",
+    "PointRead",
+    "batch_of",
+    "documents_of",
+]
 
 _STRING, _DOCUMENT = 0x02, 0x03
 # Bytes of a value by its type; strings and binaries begin with their length.
 _FIXED = {0x01: 8, 0x07: 12, 0x08: 1, 0x09: 8, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16}
 _LENGTH_AND_MORE = {0x02: 4, 0x03: 0, 0x05: 5}
+# ObjectId, int32 and int64: as which plain values are encoded.
+_PLAIN_TYPES = (0x07, 0x10, 0x12)
+_SIZE = struct.Struct("<i")
 
 
 class BatchCounts(LaneCounts):
@@ -37,21 +50,97 @@ class BatchCounts(LaneCounts):
         self.fallbacks: Counter[str] = Counter()
 
 
-class PointRead:
-    """One read that waits for its batch.
+class PointRead(Gathered):
+    """One read that waits for its batch; what gathers in a lane is this itself.
 
-    ticket: the engine's. simple: strings surely compare by simple binary comparison. gathering,
-    slot: where it waits.
+    key: what it asks for; several reads may share one that says no more than path and projection.
+    form, value, element: of the key's value, see PointKey. plain: a value of one of the types that
+    are encoded in one way and can be told apart by that. simple: strings surely compare by simple
+    binary comparison. gathering: where it waits. settled: it has an
+    outcome.
+    scope, started_s, stats, fill: what its ticket is made of, should it be wanted.
     """
 
-    __slots__ = ("gathering", "key", "simple", "slot", "ticket")
+    __slots__ = (
+        "_ticket",
+        "element",
+        "fill",
+        "form",
+        "gathering",
+        "key",
+        "plain",
+        "scope",
+        "settled",
+        "simple",
+        "started_s",
+        "stats",
+        "value",
+    )
 
     def __init__(self, ticket: Any, key: PointKey, *, simple: bool) -> None:
-        self.ticket = ticket
+        self._ticket = ticket
         self.key = key
+        self.form: Any = key.form
+        self.value = key.value
+        self.element = key.element
+        self.plain = type(key.value) in PLAIN_KEYS
         self.simple = simple
+        self.size = len(key.element)
+        self.gathered_s = 0.0
+        self.batch: Any = None
+        self.left = False
+        self.waiter: Any = None
         self.gathering: Any = None
-        self.slot: Any = None
+        self.settled = False
+        self.scope: Any = None
+        self.started_s = 0.0
+        self.stats: Any = None
+        self.fill: Any = None
+
+    @property
+    def ticket(self) -> Any:
+        """The engine's ticket of this read."""
+        ticket = self._ticket
+        if ticket is None:
+            ticket = self._ticket = self.scope.ticket_of(self)
+        return ticket
+
+    @property
+    def has_ticket(self) -> bool:
+        """Somebody has asked for the ticket: what becomes of the read is told to it."""
+        return self._ticket is not None
+
+
+class PlainRead(PointRead):
+    """A read by an int or an ObjectId as `_id`, shown as it is stored, that has no ticket yet."""
+
+    __slots__ = ()
+
+    key = PointKey("_id", 0, b"", has_string=False)  # but for the value
+    plain = True
+    simple = False
+
+    def __init__(
+        self,
+        scope: Any,
+        gathering: Any,
+        value: Any,
+        element: bytes,
+        stats: Any,
+        waiter: Any,
+        started_s: float,
+    ) -> None:
+        self._ticket = None
+        self.scope = scope
+        self.gathering = gathering
+        self.form = self.value = value
+        self.element = element
+        self.size = len(element)
+        self.stats = stats
+        self.waiter = waiter
+        self.gathered_s = self.started_s = started_s
+        self.settled = False
+        self.fill = None
 
 
 class PointBatch:
@@ -89,14 +178,14 @@ class PointBatch:
         self._by_element: dict[bytes, Hashable] = {}
         self.values: list[Any] = []
         for read in reads:
-            key = read.key
-            asking = self._by_form.get(key.form)
+            form = read.form
+            asking = self._by_form.get(form)
             if asking is None:
-                self._by_form[key.form] = [read]
-                self.values.append(key.value)
+                self._by_form[form] = [read]
+                self.values.append(read.value)
             else:
                 asking.append(read)
-            self._by_element[key.element] = key.form
+            self._by_element[read.element] = form
         self._asked = frozenset(self._by_form)
 
     @property
@@ -148,15 +237,91 @@ class PointBatch:
         return form if form in self._asked else None
 
 
-def documents_of(data: bytes) -> Iterator[bytes]:
+class PlainBatch(PointBatch):
+    """Reads by plain values alone: what a document's first field holds is looked up as bytes.
+
+    Values of these types are equal if and only if they are encoded alike, and no collation has a
+    say. A document whose bytes nobody asked for may still hold an equal value of another type
+    (5.0), so it is then looked at as in any batch.
+    """
+
+    __slots__ = ("_ends", "_more", "_of_element", "_of_form")
+
+    def __init__(self, reads: list[PointRead]) -> None:
+        self.reads = reads
+        self._strays = False
+        self.values = []
+        # Who asked first, by the encoded field; and who asked for the same later.
+        self._of_element: dict[bytes, PointRead] = {}
+        self._more: dict[bytes, list[PointRead]] = {}
+        self._of_form: dict[Hashable, bytes] | None = None
+        of_element, values = self._of_element, self.values
+        for read in reads:
+            element = read.element
+            if of_element.setdefault(element, read) is read:
+                values.append(read.value)
+            else:
+                self._more.setdefault(element, []).append(read)
+        # Where the first field ends: after its type, its name, and a value of known size.
+        name = 4 + 1 + len(reads[0].key.path.encode()) + 1
+        self._ends = {kind: name + _FIXED[kind] for kind in _PLAIN_TYPES}
+
+    def arrived(self, documents: Iterable[bytes]) -> list[tuple[PointRead, bytes]]:
+        settled: list[tuple[PointRead, bytes]] = []
+        of_element, ends, more = self._of_element, self._ends, self._more
+        for document in documents:
+            element = document[4 : ends.get(document[4], 4)]
+            read = of_element.pop(element, None)
+            if read is None:
+                known = self._equal(document)
+                if known is None:
+                    self._strays = True
+                    continue
+                element = known
+                read = of_element.pop(element, None)
+                if read is None:
+                    continue  # A second document of one value adds nothing.
+            settled.append((read, document))
+            if more:
+                settled += [(other, document) for other in more.pop(element, ())]
+        return settled
+
+    def ended(self) -> tuple[list[PointRead], list[PointRead]]:
+        left = list(self._of_element.values())
+        left += [read for reads in self._more.values() for read in reads]
+        return ([], left) if self._strays else (left, [])
+
+    def _equal(self, document: bytes) -> bytes | None:
+        """The field that was asked for and equals a document's; None if there is none."""
+        found = form_at(document, self.reads[0].key.path)
+        if found is None:
+            return None
+        if self._of_form is None:
+            self._of_form = {read.form: read.element for read in self.reads}
+        return self._of_form.get(found[0])
+
+
+def batch_of(reads: list[PointRead]) -> PointBatch:
+    """The batch that these reads, of one key path, projection and codec, travel in."""
+    for read in reads:
+        if not read.plain:
+            return PointBatch(reads)
+    return PlainBatch(reads)
+
+
+def documents_of(data: bytes) -> list[bytes]:
     """The documents of a batch, which follow one another."""
+    documents = []
     at, end = 0, len(data)
+    size_at = _SIZE.unpack_from
     while at < end:
-        size = int.from_bytes(data[at : at + 4], "little")
+        (size,) = size_at(data, at)
         if size < 5:
             raise ValueError("a document is at least five bytes long")
-        yield data[at : at + size]
-        at += size
+        stop = at + size
+        documents.append(data[at:stop])
+        at = stop
+    return documents
 
 
 def _first_element(document: bytes) -> bytes | None:

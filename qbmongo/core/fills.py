@@ -10,13 +10,18 @@ import bson
 from bson.errors import InvalidBSON
 
 from ..records import Effect, Footprint, ReadOp
+from .footprints import footprint_of
 from .frozen import EXACT_CODEC
 from .index import NamespaceIndex
 from .store import Entry
 from .trust import Facts, Trust
 from .values import canonical
 
-__all__ = ["Fill", "Namespace", "give_up", "ids_of"]
+__all__ = ["NOBODY", "Fill", "Namespace", "PointFill", "PointTerms", "give_up", "ids_of"]
+
+
+# Whom most point reads have to tell; never added to.
+NOBODY: Any = ()
 
 
 class Namespace:
@@ -119,6 +124,64 @@ class Fill:
         answer, which may have been on its way for long, may be too old for them.
         """
         return self.primary is None or self.primary.address == address
+
+
+class PointTerms:
+    """What all point reads of a namespace have in common, as long as its facts stay the same.
+
+    namespaces, facts, ttl_s, max_bytes: as of a Fill.
+    """
+
+    __slots__ = ("facts", "max_bytes", "namespaces", "ttl_s")
+
+    def __init__(
+        self, namespace: Namespace, facts: Facts, ttl_s: float | None, max_bytes: int
+    ) -> None:
+        self.namespaces = (namespace,)
+        self.facts = (facts,)
+        self.ttl_s = ttl_s
+        self.max_bytes = max_bytes
+
+
+class PointFill(Fill):
+    """A find_one by `_id` alone, of a value that is its own canonical form.
+
+    form: that value. sending: what it was stamped with, together with others; None: by itself.
+    Operation and footprint follow from the form, and are made where something asks for them: most
+    point reads are answered without that.
+    """
+
+    __slots__ = ("_footprint", "_op", "form", "sending")
+
+    def __init__(self, terms: PointTerms, key: Hashable, form: Any, started_s: float) -> None:
+        self.key = key
+        self.form = form
+        self.started_s = started_s
+        self.namespaces = terms.namespaces
+        self.facts = terms.facts
+        self.ttl_s = terms.ttl_s
+        self.max_bytes = terms.max_bytes
+        self._op: ReadOp | None = None
+        self._footprint: Footprint | None = None
+        self.filter = self.stats = self.address = self.sending = None
+        self.generation = 0
+        self.waiters = NOBODY
+        self.shared = self.open = True
+
+    @property
+    def op(self) -> ReadOp:  # type: ignore[override]
+        op = self._op
+        if op is None:
+            name = self.namespaces[0].name
+            op = self._op = ReadOp("find_one", name, {"_id": self.form}, None, None, 0, -1)
+        return op
+
+    @property
+    def footprint(self) -> Footprint:  # type: ignore[override]
+        footprint = self._footprint
+        if footprint is None:
+            footprint = self._footprint = footprint_of(self.op)
+        return footprint
 
 
 def give_up(fill: Fill) -> list[Any]:

@@ -140,6 +140,16 @@ class NamespaceIndex:
         for identity in entry.ids:
             _put(self._by_id, identity, entry)
 
+    def add_point(self, entry: Entry, identity: Any) -> None:
+        """`add`, for an entry without an equality under one `_id`."""
+        entry.group.members.add(entry)
+        by_id = self._by_id
+        others = by_id.get(identity)
+        if others is None:
+            by_id[identity] = entry
+        else:
+            _put(by_id, identity, entry)
+
     def discard(self, entry: Entry) -> None:
         # An empty group stays: what was dropped is often read again.
         entry.group.discard(entry)

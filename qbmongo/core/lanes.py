@@ -108,6 +108,13 @@ class Lane:
         counts.pending += 1
         counts.held_bytes += size
 
+    def follow(self, slot: Gathered) -> bool:
+        """`put`, if something gathers; False if not: `enter` is to be asked."""
+        if not self._pending:
+            return False
+        self.put(slot)
+        return True
+
     def landed(self, sending: Sending, now_s: float) -> Batch | None:
         """A sending is over, whatever came of it. Returns the batch to send in its place, if any.
 
@@ -177,6 +184,11 @@ class Lane:
     def sendings(self) -> list[Sending]:
         """What is on the wire now, oldest first."""
         return list(self._sendings)
+
+    @property
+    def is_gathering(self) -> bool:
+        """Something gathers: whatever comes now gathers behind it."""
+        return bool(self._pending)
 
     @property
     def is_idle(self) -> bool:

@@ -10,6 +10,7 @@ Source: https://www.mongodb.com/docs/manual/reference/operator/query/in/
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -27,14 +28,31 @@ from ..records import ReadOp
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .values import canonical
 
-__all__ = ["MAX_KEY_BYTES", "PointKey", "form_at", "point_key", "shows"]
+__all__ = [
+    "MAX_KEY_BYTES",
+    "PLAIN_KEYS",
+    "PointKey",
+    "form_at",
+    "id_filter",
+    "plain_id",
+    "point_key",
+    "shows",
+]
 
 MAX_KEY_BYTES = 1024
+
+_ID = "_id"
+_LEAST_INT32, _GREATEST_INT32 = -(2**31), 2**31 - 1
+_INT32, _INT64 = struct.Struct("<i").pack, struct.Struct("<q").pack
+# What a document with one field of so many bytes begins with: its length.
+_HEADS = {size: struct.pack("<i", 4 + size + 1) for size in (9, 13, 17)}
 
 _MISSING = object()
 _PLAIN = frozenset({bool, bytes, int, Binary, DatetimeMS, Int64, ObjectId, Timestamp})
 _STRINGLESS = _PLAIN | {float, Decimal128, type(None)}
 _OWN_FORM = frozenset({int, str, ObjectId})
+# Nobody can change their values, no codec their encoding, and equal ones are encoded alike.
+PLAIN_KEYS = frozenset({int, ObjectId})
 _SWITCHES = frozenset({bool, int, float, Int64})
 
 
@@ -125,11 +143,47 @@ def _plain_key(filter: Any, encoded: bytes | None) -> PointKey | None:
     if type(filter) is not dict or len(filter) != 1:
         return None
     for path, value in filter.items():
-        if type(value) is int or type(value) is ObjectId:
+        if type(value) in PLAIN_KEYS:
             element = (encoded or bson.encode({path: value}))[4:-1]
             if len(element) <= MAX_KEY_BYTES:
                 return PointKey(path, value, element, has_string=False)
     return None
+
+
+def plain_id(filter: dict[Any, Any]) -> tuple[Any, bytes] | None:
+    """What a filter asks for that is an `_id` and a plain value, and nothing else; None for others.
+
+    Args:
+        filter: the caller's own; it is read once.
+
+    Returns:
+        The value, an int or an ObjectId, and the field, encoded as bson.encode does.
+
+    Source: https://bsonspec.org/spec.html
+    """
+    if len(filter) != 1:
+        return None
+    try:
+        for path, value in filter.items():
+            if path is not _ID and (type(path) is not str or path != _ID):
+                return None
+            kind = type(value)
+            if kind is int:
+                if _LEAST_INT32 <= value <= _GREATEST_INT32:
+                    return value, b"\x10_id\x00" + _INT32(value)
+                if -(2**63) <= value < 2**63:
+                    return value, b"\x12_id\x00" + _INT64(value)
+            elif kind is ObjectId:
+                return value, b"\x07_id\x00" + value.binary
+            return None
+    except RuntimeError:  # another thread has added something meanwhile
+        pass
+    return None
+
+
+def id_filter(element: bytes) -> bytes:
+    """The filter, encoded. element: of `plain_id`."""
+    return _HEADS[len(element)] + element + b"\x00"
 
 
 def _has_string(value: Any, *, top: bool) -> bool:

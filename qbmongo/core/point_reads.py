@@ -21,26 +21,26 @@ from typing import TYPE_CHECKING, Any
 
 import bson
 
-from ..errors import QbError
-from ..records import Batch
+from ..records import ReadOp
 from ..records import Sending as Place
-from .batching import BatchCounts, PointBatch, PointRead, documents_of
+from .batching import BatchCounts, PlainRead, PointRead
+from .fills import PointTerms
+from .joined_finds import JoinedFind, Waiters
 from .lanes import Lane, LaneLimits
-from .point_keys import PointKey, point_key
+from .point_keys import PLAIN_KEYS, PointKey, id_filter, point_key
+from .profile import ShapeStats
 from .tickets import ALONE, Lead, Ticket
+from .trust import Facts
 
 if TYPE_CHECKING:
     from ..settings import BatchSettings
     from .engine import Engine
+    from .scope import Scope
 
-__all__ = ["Direct", "JoinedFind", "PointReads"]
+__all__ = ["Direct", "Gathering", "PointReads"]
 
 # Far below what one command may hold, at MAX_KEY_BYTES for each value.
 MAX_BYTES = 4 * 1024 * 1024
-
-Outcomes = list[tuple[PointRead, Any]]
-Waiters = list[tuple[Any, Any]]
-
 
 # Lanes that are kept although nothing is in them.
 MAX_IDLE = 64
@@ -49,17 +49,36 @@ MAX_IDLE = 64
 class Gathering:
     """Point reads of one kind: one key path, projection and codec, which can travel together.
 
-    codec is held so that its id stays its own. timer: for the client, which keeps what will ask for
-    `overdue`.
+    codec is held so that its id stays its own. known: what reads by plain values have in common, by
+    their type. timer: for the client, which keeps what will ask for `overdue`.
     """
 
-    __slots__ = ("codec", "identity", "lane", "timer")
+    __slots__ = ("codec", "identity", "known", "lane", "timer")
 
     def __init__(self, identity: Hashable, codec: Any, lane: Lane) -> None:
         self.identity = identity
         self.codec = codec
         self.lane = lane
+        self.known: dict[type, Alike] = {}
         self.timer: Any = None
+
+
+class Alike:
+    """What all reads by `_id` of one plain type through one scope have in common.
+
+    stats: of their shape. facts: what it rests on. terms: by which answers are kept; None where the
+    scope has no cache.
+    """
+
+    __slots__ = ("facts", "scope", "stats", "terms")
+
+    def __init__(
+        self, scope: Scope, stats: ShapeStats | None, facts: Facts | None, terms: PointTerms | None
+    ) -> None:
+        self.scope = scope
+        self.stats = stats
+        self.facts = facts
+        self.terms = terms
 
 
 class Direct:
@@ -76,7 +95,7 @@ class PointReads:
     """The point reads of one namespace with one read concern, through one client."""
 
     def __init__(self, engine: Engine, namespace: str, counts: BatchCounts) -> None:
-        self._engine = engine
+        self.engine = engine
         self._namespace = namespace
         self._gatherings: dict[Hashable, Gathering] = {}
         self._limits = LaneLimits(1, 2, MAX_BYTES)
@@ -92,6 +111,8 @@ class PointReads:
         )
         for gathering in list(self._gatherings.values()):
             gathering.lane.limits = self._limits
+            # Profile and cache may have other settings, too.
+            gathering.known = {}
 
     def is_key(self, path: str) -> bool:
         """Whether at most one document of the collection has a value in this field.
@@ -100,8 +121,113 @@ class PointReads:
         """
         if path == "_id":
             return True
-        facts = self._engine.known_facts(self._namespace)
+        facts = self.engine.known_facts(self._namespace)
         return facts is not None and (path,) in facts.unique
+
+    def join(
+        self,
+        scope: Scope,
+        asked: tuple[Any, bytes],
+        codec: Any,
+        new_waiter: Callable[[], Any],
+        now_s: float,
+    ) -> PointRead | None:
+        """Puts a find_one by a plain `_id` and nothing else among those that gather already.
+
+        It is what `Scope.begin_read` and `begin` would come to, by a shorter way: all that does
+        not depend on the value is known from the first such read. No kept answer serves it.
+
+        Args:
+            scope: one of those that hold these point reads.
+            asked: of `plain_id`.
+            codec: the collection's codec options.
+            new_waiter: makes whoever is to be told.
+
+        Returns:
+            A read that waits (`note_place` follows); or None, and nothing has happened: nothing
+            gathers, or something has to be looked at.
+        """
+        gathering = self._gatherings.get(("_id", None, id(codec)))
+        if gathering is None or not gathering.lane.is_gathering:
+            return None
+        try:
+            value, element = asked
+            alike = gathering.known.get(type(value))
+            if alike is None or alike.scope is not scope:
+                alike = self._learn(gathering, scope, value)
+                if alike is None:
+                    return None
+            read = PlainRead(scope, gathering, value, element, alike.stats, new_waiter(), now_s)
+            if alike.terms is None:
+                return read if self._follow(gathering, alike, read) else None
+            return read if self._lead(gathering, alike, read) else None
+        except Exception as error:
+            self.engine.fault("batch", error)
+            return None
+
+    def note_place(self, read: PointRead) -> None:
+        """Notes the calling place of a read that has joined, where that is due. Called by its
+        caller, who is ready to be interrupted."""
+        stats = read.stats
+        if stats is not None and stats.place_due:
+            engine = self.engine
+            try:
+                stats.note_place(engine.find_place(), engine.find_caller())
+            except Exception as error:
+                engine.fault("profile", error)
+
+    def _follow(self, gathering: Gathering, alike: Alike, read: PlainRead) -> bool:
+        """Puts a read whose answer is not kept behind those that gather."""
+        engine = self.engine
+        with engine.lock:
+            if engine.cache is not None and alike.facts is not self._facts():
+                gathering.known.pop(type(read.value), None)
+                return False
+            return gathering.lane.follow(read)
+
+    def _lead(self, gathering: Gathering, alike: Alike, read: PlainRead) -> bool:
+        """Puts a read that leads a flight behind those that gather."""
+        engine, scope = self.engine, alike.scope
+        cache, trust, terms = scope.cache, scope.trust, alike.terms
+        now_s = read.started_s
+        if cache is None or trust is None or terms is None or now_s >= trust.lease_until_s:
+            return False
+        key = "find", self._namespace, id_filter(read.element), 1
+        with engine.lock:
+            fill = cache.begin_point(terms, key, read.value, now_s)
+            if fill is None:
+                if alike.facts is not self._facts():
+                    gathering.known.pop(type(read.value), None)
+                return False
+            fill.stats = read.stats
+            read.fill = fill
+            if not gathering.lane.follow(read):
+                cache.abandon(fill, 0)
+                return False
+        trust.used = True
+        engine.misses += 1
+        return True
+
+    def _learn(self, gathering: Gathering, scope: Scope, value: Any) -> Alike | None:
+        """What reads by values of this type have in common; None: they need to be looked at."""
+        # Settings that change meanwhile put another dict in its place.
+        known = gathering.known
+        if type(value) not in PLAIN_KEYS or scope.options is not None or scope.variant is not None:
+            return None
+        facts = self._facts()
+        if facts is not None and facts.refusal is not None:
+            return None
+        terms = None
+        if scope.cache is not None:
+            terms = scope.cache.point_terms(self._namespace, scope.ttl_s, scope.max_result_bytes)
+            if terms is None:
+                return None
+        op = ReadOp("find_one", self._namespace, {"_id": value}, None, None, 0, -1)
+        alike = known[type(value)] = Alike(scope, scope.point_stats(op), facts, terms)
+        return alike
+
+    def _facts(self) -> Facts | None:
+        return self.engine.known_facts(self._namespace)
 
     def begin(
         self, ticket: Ticket, codec: Any, waiter: Any, now_s: float
@@ -117,7 +243,7 @@ class PointReads:
             Direct (send it now), a read that waits, or None: it cannot be joined; send it now,
             uncounted.
         """
-        engine = self._engine
+        engine = self.engine
         op: Any = ticket.op
         shown = None
         if op.projection is not None:
@@ -153,7 +279,9 @@ class PointReads:
             direct = self._enter(identity, codec, now_s)
             if direct is None:
                 gathering = read.gathering = self._gatherings[identity]
-                read.slot = gathering.lane.gather(read, len(key.element), waiter, now_s)
+                read.waiter = waiter
+                read.gathered_s = now_s
+                gathering.lane.put(read)
                 return read
         return direct
 
@@ -171,34 +299,33 @@ class PointReads:
         Never raises: a place that a fault of ours leaves counted is passed over in time.
         """
         try:
-            with self._engine.lock:
+            with self.engine.lock:
                 batch = gathering.lane.landed(place, now_s)
                 if batch is not None:
                     return JoinedFind(self, gathering, batch)
                 if gathering.lane.is_idle and len(self._gatherings) > MAX_IDLE:
                     self._gatherings.pop(gathering.identity, None)
         except Exception as error:
-            self._engine.fault("batch", error)
+            self.engine.fault("batch", error)
         return None
 
     def due_s(self, gathering: Gathering) -> float | None:
         """When `overdue` is to be asked; None if nothing waits."""
-        with self._engine.lock:
+        with self.engine.lock:
             return gathering.lane.due_s()
 
     def overdue(self, gathering: Gathering, now_s: float) -> JoinedFind | None:
         """What has waited for too long behind calls that take long, to be sent beside them."""
-        with self._engine.lock:
+        with self.engine.lock:
             batch = gathering.lane.overdue(now_s)
             return None if batch is None else JoinedFind(self, gathering, batch)
 
     def withdraw(self, read: PointRead, now_s: float) -> Waiters:
         """The caller gave up, and was given no outcome. Returns waiters of its flight, each with
         what it is to be given. What is on the wire goes on: others may wait for it."""
-        with self._engine.lock:
-            if not read.gathering.lane.cancel(read.slot):
+        with self.engine.lock:
+            if not read.gathering.lane.cancel(read):
                 return []
-            read.slot.item = None
         return self.refused(read, now_s)
 
     def refused(self, read: PointRead, now_s: float) -> Waiters:
@@ -209,6 +336,10 @@ class PointReads:
             return [heir]
         return [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, now_s)]
 
+    def fault(self, error: BaseException) -> None:
+        """A fault of ours in what waits or sends."""
+        self.engine.fault("batch", error)
+
     def after_fork(self) -> None:
         """In the child of a fork: nothing is on the wire, and nobody waits."""
         for gathering in self._gatherings.values():
@@ -216,150 +347,3 @@ class PointReads:
         self._gatherings.clear()
         counts = self.counts
         counts.pending = counts.in_flight = counts.held_bytes = 0
-
-
-class Answerer:
-    """The server that answered last. Contexts are kept by timers of the driver's for long after a
-    call: what is put into them must hold nothing else."""
-
-    __slots__ = ("address",)
-
-    def __init__(self) -> None:
-        self.address: Any = None
-
-
-class JoinedFind:
-    """One batch on the wire. answerer: told by the command listener.
-
-    Every read is given exactly one outcome: a document's bytes (empty: there is no document), an
-    exception of its own to raise, or ALONE: make your own call, under the same ticket.
-    """
-
-    __slots__ = ("_batch", "_open", "answerer", "gathering", "place", "points", "reads", "seen")
-
-    def __init__(self, points: PointReads, gathering: Gathering, batch: Batch) -> None:
-        """Made under the client's lock, when the batch is about to be sent."""
-        self.points = points
-        self.gathering = gathering
-        self.place = batch.sending
-        self.reads: list[PointRead] = [slot.item for slot in batch.slots]
-        # No cycles: garbage collection would have to find everything that a batch has held.
-        for slot in batch.slots:
-            slot.item = None
-        batch.slots = []
-        self._open = set(self.reads)
-        self._batch: PointBatch | None = None
-        self.answerer = Answerer()
-        self.seen = 0
-        try:
-            self._prepare()
-        except Exception as error:
-            # It cannot be sent; whoever tries gives everybody ALONE.
-            points._engine.fault("batch", error)
-            self._batch = None
-
-    def _prepare(self) -> None:
-        cache = self.points._engine.cache
-        if cache is not None:
-            for read in self.reads:
-                lead = read.ticket
-                if type(lead) is Lead:
-                    cache.stamp_again(lead.fill, lead.generation)
-                    lead.seen = lead.fill.seen
-                    self.seen = max(self.seen, lead.seen)
-        self._batch = PointBatch(self.reads)
-
-    @property
-    def batch(self) -> PointBatch:
-        """What is sent. Raises QbError after a fault of ours."""
-        if self._batch is None:
-            raise QbError("a joined find could not be made")
-        return self._batch
-
-    @property
-    def filter(self) -> dict[str, Any]:
-        """The filter to send."""
-        return self.batch.filter
-
-    @property
-    def projection(self) -> Any:
-        """The projection to send, or None."""
-        return self.batch.projection
-
-    @property
-    def batch_size(self) -> int:
-        """One more than there are ids: the server knows then that the first reply was the last."""
-        return len(self.batch.values) + 1
-
-    def landed(self, now_s: float) -> JoinedFind | None:
-        """This is over, whatever came of it. Returns what is to be sent now, if anything."""
-        return self.points.landed(self.gathering, self.place, now_s)
-
-    def arrived(self, data: bytes, now_s: float) -> tuple[Outcomes, Waiters]:
-        """A reply's documents came. Returns reads, and waiters of their flights, with outcomes."""
-        try:
-            settled = self.batch.arrived(documents_of(data))
-        except Exception as error:
-            self.points._engine.fault("batch", error)
-            return self.alone("fault"), []
-        return self._settled(settled, now_s)
-
-    def ended(self, now_s: float) -> tuple[Outcomes, Waiters]:
-        """The whole answer has come."""
-        try:
-            missing, doubtful = self.batch.ended()
-        except Exception as error:
-            self.points._engine.fault("batch", error)
-            return self.alone("fault"), []
-        outcomes, waiters = self._settled([(read, b"") for read in missing], now_s)
-        doubtful = [read for read in doubtful if read in self._open]
-        self._open.difference_update(doubtful)
-        self.points.counts.fallbacks["doubtful"] += len(doubtful)
-        outcomes += [(read, ALONE) for read in doubtful]
-        # Nobody waits for ever, whatever went wrong.
-        return outcomes + self.alone("fault"), waiters
-
-    def alone(self, reason: str) -> Outcomes:
-        """Whoever has no outcome makes its own call."""
-        reads = [read for read in self.reads if read in self._open]
-        self._open.clear()
-        if reads:
-            self.points.counts.fallbacks[reason] += len(reads)
-        return [(read, ALONE) for read in reads]
-
-    def failed(
-        self, now_s: float, own_error: Callable[[], BaseException]
-    ) -> tuple[Outcomes, Waiters]:
-        """The network failed, as it would have for each call: each caller raises its own error."""
-        outcomes: Outcomes = []
-        waiters: Waiters = []
-        reads = [read for read in self.reads if read in self._open]
-        self._open.clear()
-        for read in reads:
-            ticket = read.ticket
-            waiters += [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, now_s)]
-            outcomes.append((read, own_error()))
-        return outcomes, waiters
-
-    def _settled(
-        self, settled: list[tuple[PointRead, bytes]], now_s: float
-    ) -> tuple[Outcomes, Waiters]:
-        outcomes: Outcomes = []
-        waiters: Waiters = []
-        is_open, address = self._open, self.answerer.address
-        by_id = self.reads[0].key.path == "_id"
-        for read, document in settled:
-            if read not in is_open:
-                continue
-            is_open.remove(read)
-            outcomes.append((read, document))
-            ticket = read.ticket
-            ticket.address = address
-            ids = None
-            if by_id:
-                ids = (read.key.form,) if document else ()
-            told = ticket.scope.settle_joined(ticket, now_s, document, ids)
-            if told:
-                waiters += told
-        self.points.counts.joined += len(outcomes)
-        return outcomes, waiters

@@ -16,11 +16,13 @@ from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
 from ..records import ReadOp, WriteKind, WriteOp
+from .batching import PointRead
 from .cache import Cache
 from .coalesce import limits_of_writes
 from .fills import give_up, ids_of
 from .frozen import EXACT_CODEC, Frozen, frozen
 from .keys import key_of
+from .point_keys import id_filter
 from .point_reads import PointReads
 from .profile import Profile, ShapeStats, SlowRules
 from .rewrite import Rewriter
@@ -137,6 +139,27 @@ class Scope:
         if entry is None or now_s >= entry.expires_s:
             return None
         if self.verify_fraction:
+            self._sample(op, codec, entry)
+        return entry
+
+    def hit_id(self, asked: tuple[Any, bytes], codec: Any, now_s: float) -> Entry | None:
+        """`hit`, for a find_one by a plain `_id` and nothing else. asked: of `plain_id`."""
+        trust = self.trust
+        if trust is None:
+            return None
+        if now_s >= trust.lease_until_s and self.ttl_s is None:
+            return None
+        trust.used = True
+        try:
+            key = "find", self.namespace, id_filter(asked[1]), 1
+            entry: Entry | None = self.engine.get_entry(key)
+        except Exception as error:
+            self.engine.fault("lookup", error)
+            return None
+        if entry is None or now_s >= entry.expires_s:
+            return None
+        if self.verify_fraction:
+            op = ReadOp("find_one", self.namespace, {"_id": asked[0]}, None, None, 0, -1)
             self._sample(op, codec, entry)
         return entry
 
@@ -302,6 +325,24 @@ class Scope:
         except Exception as error:
             engine.fault("profile", error)
             return Ticket(self, op, now_s, None)
+
+    def point_stats(self, op: ReadOp) -> ShapeStats | None:
+        """The statistics that point reads of the same path and type have in common."""
+        profile = self.profile
+        return None if profile is None else profile.read_stats(op, self.rules)
+
+    def ticket_of(self, read: PointRead) -> Ticket:
+        """The ticket of a point read that joined others without one."""
+        name, options = self.namespace, self.options
+        filter = {read.key.path: read.value}
+        op = ReadOp("find_one", name, filter, None, None, 0, -1, options)
+        ticket = Ticket(self, op, read.started_s, read.stats)
+        fill = read.fill
+        if fill is None:
+            return ticket
+        lead = Lead(ticket, fill, Frozen(fill.op, fill.op.filter, None, None))
+        lead.generation = 0  # its own sending was the first
+        return lead
 
     def join(self, join: Join, waiter: Any) -> bool:
         """Puts a waiter on the flight; False if it landed meanwhile (ask again)."""

@@ -94,7 +94,16 @@ class Store:
     `forget` is called with each entry that leaves, for whatever cause, so that indexes follow.
     """
 
-    __slots__ = ("_budget", "_entries", "_forget", "_max_bytes", "bytes", "evictions", "get")
+    __slots__ = (
+        "_budget",
+        "_entries",
+        "_forget",
+        "_max_bytes",
+        "_uncounted",
+        "bytes",
+        "evictions",
+        "get",
+    )
 
     def __init__(self, max_bytes: int, budget: Budget, forget: Callable[[Entry], None]) -> None:
         # The count never limits: an entry costs at least ENTRY_BYTES, so bytes run out first.
@@ -102,7 +111,7 @@ class Store:
         self._max_bytes = max_bytes
         self._budget = budget
         self._forget = forget
-        self.bytes = 0
+        self.bytes = self._uncounted = 0
         self.evictions = 0
         self.get: Callable[[Hashable], Entry | None] = self._entries.get
 
@@ -111,6 +120,7 @@ class Store:
 
     def put(self, entry: Entry) -> bool:
         """Keeps an entry, giving up older ones for it. False if it does not fit at all."""
+        self.count()
         if entry.size > self._max_bytes:
             return False
         old = self._entries.get(entry.key)
@@ -127,6 +137,26 @@ class Store:
                 return False
         return True
 
+    @property
+    def room(self) -> int:
+        """Bytes that can be kept before something has to be given up."""
+        return self._max_bytes - self._budget.used_bytes - self._uncounted
+
+    def put_new(self, entry: Entry) -> None:
+        """Keeps an entry of a key that is not there, for which there is room. `count` follows."""
+        self._entries[entry.key] = entry
+        self.bytes += entry.size
+        self._uncounted += entry.size
+
+    def count(self) -> None:
+        """Counts what `put_new` was given; gives up what other stores have left no room for."""
+        size, self._uncounted = self._uncounted, 0
+        if size:
+            used = self._budget.add(size)
+            while used > self._max_bytes and self._entries:
+                self.evictions += 1
+                used = self._remove(self._entries.peek_last_item()[1])
+
     def remove(self, entry: Entry) -> None:
         """Drops an entry if it is still the one under its key."""
         if self._entries.get(entry.key) is entry:
@@ -142,8 +172,8 @@ class Store:
         """Drops everything; returns how many entries there were. `forget` is not called."""
         count = len(self._entries)
         self._entries.clear()
-        self._budget.add(-self.bytes)
-        self.bytes = 0
+        self._budget.add(self._uncounted - self.bytes)
+        self.bytes = self._uncounted = 0
         return count
 
     def entries(self) -> list[Entry]:

@@ -25,8 +25,10 @@ from pymongo.read_preferences import SecondaryPreferred
 
 from qbmongo import BatchSettings, ProfileSettings, Settings
 from qbmongo.clients import sync_point_reads
-from qbmongo.core.batching import PointBatch, PointRead
-from qbmongo.core.point_reads import JoinedFind
+from qbmongo.core.batching import PlainBatch, PointRead
+from qbmongo.core.cache import Cache
+from qbmongo.core.fills import PointFill
+from qbmongo.core.joined_finds import JoinedFind
 from qbmongo.records import Slot
 from qbmongo_tests.clients.callers import Callers, just, until
 from qbmongo_tests.clients.joined_reads import JoinedReads, batched
@@ -599,12 +601,16 @@ def test_a_fault_of_ours_fails_nobodys_call(site: Site, monkeypatch: pytest.Monk
         raise RuntimeError("ours")
 
     async def work() -> None:
-        monkeypatch.setattr(PointBatch, "arrived", broken)
+        monkeypatch.setattr(PlainBatch, "arrived", broken)
         assert await reads.together(by_id(reads.collection, 1, 2, 99)) == [*NUMBERED[1:3], None]
         assert client_faults(reads) == {"batch": 1}
         assert reads.stats.fallbacks == {"fault": 3}
         assert reads.stats.pending == 0
         await until(lambda: reads.stats.in_flight == 0, site)
+        monkeypatch.setattr(PlainBatch, "ended", broken)
+        assert await reads.together(by_id(reads.collection, 1, 2, 99)) == [*NUMBERED[1:3], None]
+        monkeypatch.setattr("qbmongo.core.point_reads.PlainRead", broken)
+        assert await reads.together(by_id(reads.collection, 5, 6)) == NUMBERED[5:7]
         monkeypatch.setattr("qbmongo.core.point_reads.point_key", broken)
         callers = Callers(site)
         gate = await reads.hold(callers, reads.collection)
@@ -630,6 +636,33 @@ def test_a_joined_find_that_cannot_be_made_fails_nobodys_call(
         await until(lambda: reads.stats.in_flight == 0, site)
         if cached:
             assert reads.client._qb.engine.cache.fills_open == 0
+
+    site.run(work())
+
+
+@pytest.mark.parametrize("part", ["begin_point", "stamp_points", "settle_points"])
+def test_a_fault_of_the_cache_fails_nobodys_call(
+    site: Site, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = JoinedReads(site, NUMBERED, cached=True)
+
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("ours")
+
+    async def work() -> None:
+        monkeypatch.setattr(Cache, part, broken)
+        assert await reads.together(by_id(reads.collection, 1, 2, 99)) == [*NUMBERED[1:3], None]
+        await until(lambda: reads.stats.in_flight == 0, site)
+        assert reads.stats.pending == 0
+        faults = client_faults(reads)
+        # An answer that cannot be settled leaves the cache in an unknown state.
+        off = part == "settle_points"
+        assert set(faults) == {"settle_read" if off else "batch"}
+        cache = reads.client._qb.engine.cache
+        assert (cache.off_reason is not None) == off
+        if not off:
+            assert cache.fills_open == 0
+            assert not cache._flights
 
     site.run(work())
 
@@ -952,7 +985,8 @@ def test_nothing_of_a_joined_find_is_left_to_the_garbage_collector(
     gc.disable()
     try:
         site.run(work())
-        left = [o for o in gc.get_objects() if type(o) in (PointRead, Slot, JoinedFind)]
+        kinds = (PointFill, PointRead, Slot, JoinedFind)
+        left = [o for o in gc.get_objects() if type(o) in kinds]
         assert left == []
     finally:
         gc.enable()

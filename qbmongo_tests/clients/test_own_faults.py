@@ -20,7 +20,7 @@ import qbmongo.clients.frozen_writes
 import qbmongo.clients.listener
 import qbmongo.clients.values
 import qbmongo.clients.writes
-import qbmongo.core.cache
+import qbmongo.core.flights
 import qbmongo.core.index
 import qbmongo.core.ledger
 import qbmongo.core.profile
@@ -124,7 +124,7 @@ PARTS: dict[str, tuple[Where, bool]] = {
     "ledger.succeeded": (lambda e: (type(e.ledger), "succeeded"), True),
     "ledger.failed": (lambda e: (type(e.ledger), "failed"), True),
     "effects_of": (lambda e: (qbmongo.core.ledger, "effects_of"), True),
-    "footprint_of": (lambda e: (qbmongo.core.cache, "footprint_of"), False),
+    "footprint_of": (lambda e: (qbmongo.core.flights, "footprint_of"), False),
     "affected": (lambda e: (qbmongo.core.index.NamespaceIndex, "affected"), True),
     "close": (lambda e: (type(e.cache), "close"), True),
     "observed": (lambda e: (type(e.cache), "observed"), True),

@@ -11,11 +11,12 @@ from unittest.mock import patch
 
 import pytest
 
-from qbmongo.core.batching import PointBatch, PointRead
+from qbmongo.core.batching import PlainBatch, PointRead
 from qbmongo.core.cache import Cache
 from qbmongo.core.engine import Lead
+from qbmongo.core.joined_finds import JoinedFind
 from qbmongo.core.point_keys import PointKey, point_key
-from qbmongo.core.point_reads import JoinedFind, PointReads
+from qbmongo.core.point_reads import PointReads
 
 from .machine.explorer import first_violation
 
@@ -47,13 +48,15 @@ def stamp_at_the_sending() -> Any:
     """The fills of a joined find are stamped when its answer arrives."""
 
     def arrived(original: Any, find: JoinedFind, *args: Any) -> Any:
-        cache: Cache = find.points._engine.cache  # type: ignore[assignment]
+        cache: Cache = find.points.engine.cache  # type: ignore[assignment]
         for read in find.reads:
-            lead = read.ticket
-            if type(lead) is Lead and lead.fill.open:
-                seen = lead.fill.seen
-                cache.stamp_again(lead.fill, lead.generation)
-                lead.fill.seen = seen
+            fill, generation = read.fill, 0
+            if fill is None and type(read.ticket) is Lead:
+                fill, generation = read.ticket.fill, read.ticket.generation
+            if fill is not None and fill.open:
+                seen = fill.seen
+                cache.stamp_again(fill, generation)
+                fill.seen = seen
         return original(find, *args)
 
     return _around(JoinedFind, "arrived", arrived)
@@ -70,46 +73,55 @@ def joined_before_the_sending_only() -> Any:
             sent[:] = [find]
         return find
 
+    def join(*args: Any) -> Any:
+        return None  # `begin` is asked.
+
     def begin(original: Any, points: PointReads, ticket: Any, codec: Any, *args: Any) -> Any:
         for find in sent:
-            if not find._open or find.points is not points:
+            if all(read.settled for read in find.reads) or find.points is not points:
                 continue
             key = point_key(ticket.op, codec, simple=True)
             assert type(key) is PointKey
-            others = find.batch._by_form.get(key.form)
-            if others:
+            batch: Any = find.batch
+            other = batch._of_element.get(key.element)
+            if other is not None:
                 read = PointRead(ticket, key, simple=True)
-                read.gathering, read.slot = others[0].gathering, _Slot(args[0])
-                others.append(read)
+                read.gathering, read.waiter = other.gathering, args[0]
+                batch._more.setdefault(key.element, []).append(read)
                 find.reads.append(read)
-                find._open.add(read)
                 return read
         return original(points, ticket, codec, *args)
 
-    return _all(_around(PointReads, "landed", landed), _around(PointReads, "begin", begin))
-
-
-class _Slot:
-    """A place in a lane that nobody can be taken out of."""
-
-    def __init__(self, waiter: Any) -> None:
-        self.waiter = waiter
-        self.batch = self
-        self.left = False
+    return _all(
+        _around(PointReads, "landed", landed),
+        _around(PointReads, "join", join),
+        _around(PointReads, "begin", begin),
+    )
 
 
 @_mutant
 def each_document_to_who_asked_for_it() -> Any:
     """Documents are given out in the order in which they were asked for."""
 
-    def arrived(original: Any, batch: PointBatch, documents: Any) -> Any:
+    def arrived(original: Any, batch: PlainBatch, documents: Any) -> Any:
         settled = []
         for document in documents:
-            for form in list(batch._by_form)[:1]:
-                settled += [(read, document) for read in batch._by_form.pop(form)]
+            for element in list(batch._of_element)[:1]:
+                settled.append((batch._of_element.pop(element), document))
+                settled += [(read, document) for read in batch._more.pop(element, ())]
         return settled
 
-    return _around(PointBatch, "arrived", arrived)
+    return _around(PlainBatch, "arrived", arrived)
+
+
+@_mutant
+def what_was_written_since_the_sending() -> Any:
+    """An answer of a joined find is kept whatever was written meanwhile."""
+
+    def refusal(original: Any, cache: Cache, fill: Any, of_sending: Any, *args: Any) -> Any:
+        return of_sending
+
+    return _around(Cache, "_refusal_of_point", refusal)
 
 
 class _all:  # noqa: N801

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import bson
 import pytest
 
-from qbmongo.core import cache as cache_module
+from qbmongo.core import invalidation as invalidation_module
 from qbmongo.core.cache import Cache, Fill
 from qbmongo.core.engine import ALONE, Engine, Join, Lead
 from qbmongo.core.fills import ids_of
@@ -130,7 +130,7 @@ def test_an_answer_is_kept_when_a_later_write_touched_something_else() -> None:
 def test_an_answer_is_not_kept_when_effects_had_to_be_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cache_module, "LOG_LIMIT", 2)
+    monkeypatch.setattr(invalidation_module, "LOG_LIMIT", 2)
     cache = trusted_cache()
     fill = begin(cache, by_id(1))
     cache.close([update(n) for n in (1, 2, 3)])
@@ -139,7 +139,7 @@ def test_an_answer_is_not_kept_when_effects_had_to_be_forgotten(
 
 
 def test_what_was_forgotten_is_never_remembered_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "LOG_LIMIT", 2)
+    monkeypatch.setattr(invalidation_module, "LOG_LIMIT", 2)
     cache = trusted_cache()
     first = begin(cache, by_id(1))
     cache.close([update(8), update(9)])
@@ -388,7 +388,7 @@ def test_what_a_write_of_unknown_outcome_may_touch_is_not_cached_for_a_while() -
 def test_too_many_writes_of_unknown_outcome_count_as_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cache_module, "LOG_LIMIT", 2)
+    monkeypatch.setattr(invalidation_module, "LOG_LIMIT", 2)
     cache = ttl_cache()
     cache.close_unknown([update(n) for n in (1, 2, 3)], 10.0)
     assert cache.begin("k", by_id(9), 11.0, ttl_s=5.0, max_bytes=99, share=False) == (

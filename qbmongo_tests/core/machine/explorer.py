@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
-from qbmongo.core import cache as cache_module
+from qbmongo.core import invalidation as invalidation_module
 
 from .choices import Choices, shorten
 from .clock import STEP_S
@@ -219,7 +219,7 @@ def _populate(world: World, often: frozenset[str]) -> None:
 
 @contextmanager
 def _small_log() -> Iterator[None]:
-    with patch.object(cache_module, "LOG_LIMIT", LOG_LIMIT):
+    with patch.object(invalidation_module, "LOG_LIMIT", LOG_LIMIT):
         yield
 
 

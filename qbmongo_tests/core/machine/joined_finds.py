@@ -6,7 +6,8 @@ from typing import Any
 
 from qbmongo.core.batching import PointRead
 from qbmongo.core.engine import ALONE
-from qbmongo.core.point_reads import JoinedFind, PointReads
+from qbmongo.core.joined_finds import JoinedFind
+from qbmongo.core.point_reads import PointReads
 
 from .documents import Query
 from .server import Branch
@@ -61,7 +62,7 @@ def _deliver(waiters: list[tuple[Any, Any]]) -> None:
 def give(world: World, points: PointReads, told: tuple[Any, Any]) -> None:
     outcomes, waiters = told
     for read, outcome in outcomes:
-        if not read.slot.waiter.deliver(outcome) and outcome is ALONE:
+        if not read.waiter.deliver(outcome) and outcome is ALONE:
             _deliver(points.refused(read, world.clock.now_s))
     _deliver(waiters)
 
@@ -69,7 +70,7 @@ def give(world: World, points: PointReads, told: tuple[Any, Any]) -> None:
 def send_joined(world: World, find: JoinedFind | None) -> None:
     """A task or thread of its own sends it."""
     if find is not None:
-        world.say("joined:", [read.slot.waiter.query for read in find.reads], "is sent")
+        world.say("joined:", [read.waiter.query for read in find.reads], "is sent")
         world.counts["joined finds"] += 1
         world.spawn("joined find", _sending(world, find))
 
@@ -127,9 +128,9 @@ def _execute(
     asked = find.filter["_id"]["$in"]
     found = {}
     for read in reads:
-        waiter = read.slot.waiter
-        assert read.key.value in asked
-        found[read.key.value] = branch.state.answer(waiter.query)
+        waiter = read.waiter
+        assert read.value in asked
+        found[read.value] = branch.state.answer(waiter.query)
     request.data = b"".join(found.values())
     request.executed_s = world.clock.now_s
     request.answer(time=branch.last_applied)
@@ -143,8 +144,8 @@ def _replied(world: World, find: JoinedFind, branch: Branch, request: Request) -
     world.engine.command_succeeded(world.next_key(), "find", reply, address, world.clock.now_s)
     yield from world.on_its_way()
     for read in find.reads:
-        if not read.slot.waiter.is_done():
-            read.slot.waiter.executed_s = request.executed_s
+        if not read.waiter.is_done():
+            read.waiter.executed_s = request.executed_s
     give(world, find.points, find.arrived(request.data, world.clock.now_s))
 
 

@@ -8,6 +8,7 @@ from bson.codec_options import DEFAULT_CODEC_OPTIONS
 
 from qbmongo.core.batching import PointRead
 from qbmongo.core.engine import ALONE, Join, Lead, Scope
+from qbmongo.core.point_keys import plain_id
 from qbmongo.core.point_reads import Direct
 
 from .documents import Query
@@ -71,6 +72,16 @@ class Reader:
             oracle.check(self, query, data)
             return
         share = below(6) != 5
+        points = scope.points
+        if points is not None and query.is_point and share and below(4) != 3:
+            waiting = JoinedWaiter(query)
+            asked = plain_id(dict(op.filter))
+            assert asked is not None
+            read = points.join(scope, asked, DEFAULT_CODEC_OPTIONS, lambda: waiting, clock.now_s)
+            if read is not None:
+                world.counts["joins without a ticket"] += 1
+                yield from self._together(scope, query, read, waiting)
+                return
         is_again = False
         while True:
             decision = scope.begin_read(op, DEFAULT_CODEC_OPTIONS, clock.now_s, share=share)
@@ -91,7 +102,6 @@ class Reader:
             ticket = answer if type(answer) is Lead else decision.ticket
             is_again = True
             break
-        points = scope.points
         if points is None or not query.is_point or is_again:
             yield from self._alone(scope, query, ticket)
             return
@@ -104,15 +114,25 @@ class Reader:
                 send_joined(world, points.landed(place.gathering, place.place, clock.now_s))
             return
         if type(place) is PointRead:
-            world.say(f"{self._name}: {query} gathers")
-            outcome = yield from wait_joined(world, points, place, waiting)
-            if type(outcome) is bytes:
-                world.counts["joined reads"] += 1
-                world.say(f"{self._name}: {query} from a joined find")
-                oracle.check_joined(self, query, outcome, waiting.executed_s)
-                return
-            world.counts["fallbacks"] += 1
+            yield from self._together(scope, query, place, waiting)
+            return
         yield from self._alone(scope, query, ticket)
+
+    def _together(
+        self, scope: Scope, query: Query, read: PointRead, waiting: JoinedWaiter
+    ) -> Steps:
+        """Waits for a joined find; sends the read by itself where that does not answer it."""
+        world, points = self._world, scope.points
+        assert points is not None
+        world.say(f"{self._name}: {query} gathers")
+        outcome = yield from wait_joined(world, points, read, waiting)
+        if type(outcome) is bytes:
+            world.counts["joined reads"] += 1
+            world.say(f"{self._name}: {query} from a joined find")
+            world.oracle.check_joined(self, query, outcome, waiting.executed_s)
+            return
+        world.counts["fallbacks"] += 1
+        yield from self._alone(scope, query, read.ticket)
 
     def _alone(self, scope: Scope, query: Query, ticket: Any) -> Steps:
         """Sends a read by itself, under its ticket."""
