@@ -230,9 +230,8 @@ def write_op(
 def changed(result: Any) -> int:
     """How many documents a write's result says it changed or returned."""
     if type(result) is UpdateResult:
-        if not result.acknowledged:
-            return 0
-        return int(result.modified_count or 0) + (result.upserted_id is not None)
+        told: Any = result.raw_result or _EMPTY  # None of an unacknowledged write
+        return int(told.get("nModified") or 0) + (told.get("upserted") is not None)
     if type(result) is InsertOneResult:
         return 1
     if type(result) is DeleteResult:

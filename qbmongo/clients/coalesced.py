@@ -151,8 +151,8 @@ class Sender:
             lanes = scope.write_lanes
             if (
                 lanes is None
-                or lanes.concern is not collection.write_concern
-                or lanes.codec is not collection.codec_options
+                or lanes.concern is not collection._write_concern
+                or lanes.codec is not collection._codec_options
                 or lanes.version != coalescer.version
             ):
                 lanes = self._lanes(scope, collection)

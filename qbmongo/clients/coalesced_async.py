@@ -48,7 +48,7 @@ def observed_write(kind: WriteKind) -> Any:
             return await driver_method(self, *args, **kwargs)
         write = None
         if may_join and scope.coalesce is not None:
-            sender = self._database.client._qb.sender
+            sender = self._database._client._qb.sender
             loop = asyncio.get_running_loop()
             session = bound_async_session()
             write = sender.join(scope, self, kind, args, kwargs, session, loop.create_future)

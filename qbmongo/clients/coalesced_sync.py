@@ -86,7 +86,7 @@ def observed_write(kind: WriteKind) -> Any:
             return driver_method(self, *args, **kwargs)
         write = None
         if may_join and scope.coalesce is not None:
-            sender = self._database.client._qb.sender
+            sender = self._database._client._qb.sender
             session = bound_sync_session()
             write = sender.join(scope, self, kind, args, kwargs, session, ThreadSlot)
             if type(write) is JoinedWrite:

@@ -27,8 +27,8 @@ from .coalesced import CLOSING_S
 from .coalesced_async import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import AsyncHandle
-from .listener import CURRENT
-from .opened import ONLY_READS, AsyncCheckout, Opened
+from .listener import CURRENT, OPENED
+from .opened import ONLY_READS, AsyncCheckout
 from .parts import LoopParts, bound_async_session
 from .passed_reads import NOT_SIMPLE, pass_one_async
 from .point_reads import point_op
@@ -395,8 +395,14 @@ def _retrying(engine: Engine, client: Any) -> Any:
     async def retry_internal(*args: Any, **kwargs: Any) -> Any:
         if len(args) > 3 and args[3] in ONLY_READS:
             return await retry(client(), *args, **kwargs)
-        with Opened(engine):
+        keys: set[Any] = set()
+        token = OPENED.set(keys)
+        try:
             return await retry(client(), *args, **kwargs)
+        finally:
+            OPENED.reset(token)
+            if keys:
+                engine.abandoned(keys, monotonic())
 
     return retry_internal
 

@@ -24,8 +24,8 @@ from .coalesced import CLOSING_S
 from .coalesced_sync import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import SyncHandle
-from .listener import CURRENT
-from .opened import ONLY_READS, Checkout, Opened
+from .listener import CURRENT, OPENED
+from .opened import ONLY_READS, Checkout
 from .parts import Parts, bound_sync_session
 from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
@@ -358,8 +358,14 @@ def _retrying(engine: Engine, client: Any) -> Any:
     def retry_internal(*args: Any, **kwargs: Any) -> Any:
         if len(args) > 3 and args[3] in ONLY_READS:
             return retry(client(), *args, **kwargs)
-        with Opened(engine):
+        keys: set[Any] = set()
+        token = OPENED.set(keys)
+        try:
             return retry(client(), *args, **kwargs)
+        finally:
+            OPENED.reset(token)
+            if keys:
+                engine.abandoned(keys, monotonic())
 
     return retry_internal
 

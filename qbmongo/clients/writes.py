@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..core.engine import Scope, Ticket
-from ..records import JoinedWrite, WriteKind
+from ..core.engine import Scope
+from ..core.profile import ShapeStats
+from ..records import JoinedWrite, WriteKind, WriteOp
 from .arguments import changed, write_op
 from .batches import plain_arguments, plain_result
 from .frozen_writes import FREEZERS
@@ -24,7 +25,17 @@ class Write:
     call runs beside other threads, so that private copies must be sent.
     """
 
-    __slots__ = ("_gathered", "_kind", "_pace", "_ticket", "args", "go", "kwargs", "scope")
+    __slots__ = (
+        "_gathered",
+        "_kind",
+        "_pace",
+        "_started_s",
+        "_stats",
+        "args",
+        "go",
+        "kwargs",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -38,13 +49,13 @@ class Write:
         self.kwargs = kwargs
         self._kind = kind
         self.scope = scope
-        self._ticket: Ticket | None = None
+        self._stats: ShapeStats | None = None
+        self._started_s = monotonic()
         self._pace: tuple[Any, float] | None = None
         self._gathered: JoinedWrite | None = None
         self.go: Any = None
         try:
-            op = write_op(kind, scope.namespace, args, kwargs)
-            self._ticket = scope.begin_write(op, monotonic())
+            self._stats = scope.begin_write(self._op())
         except Exception as error:
             scope.engine.fault("begin_write", error)
         if codec is not None:
@@ -67,14 +78,10 @@ class Write:
         write.scope = scope
         write.go = None
         write._kind = kind
-        write._ticket = None
+        write._started_s = started_s
+        write._stats = stats
         write._pace = None
         write._gathered = None
-        try:
-            op = write_op(kind, scope.namespace, args, kwargs)
-            write._ticket = Ticket(scope, op, started_s, stats)
-        except Exception as error:
-            scope.engine.fault("begin_write", error)
         return write
 
     @classmethod
@@ -110,32 +117,36 @@ class Write:
 
     def done(self, result: Any) -> None:
         """The driver returned."""
-        if self._ticket is None or self._ticket.stats is None:
+        stats = self._stats
+        if stats is None:
             return  # nobody keeps statistics
+        started_s = self._started_s
         try:
             now_s = monotonic()
             if self._pace is not None:
                 coalescer = self.scope.engine.coalescer
                 if coalescer is not None:
                     pace, patience_s = self._pace
-                    coalescer.looked_at(pace, now_s - self._ticket.started_s, patience_s, now_s)
-            self.scope.settle_write(self._ticket, now_s, changed(result))
+                    coalescer.looked_at(pace, now_s - started_s, patience_s, now_s)
+            self.scope.end_write(stats, self._op, started_s, now_s, changed(result), False)
         except Exception as error:
             self.scope.engine.fault("settle_write", error)
 
     def _joined(self, result: Any) -> None:
-        if self._ticket is None or self._ticket.stats is None:
+        stats = self._stats
+        if stats is None:
             return
         try:
-            self.scope.joined_write(self._ticket, monotonic(), changed(result))
+            self.scope.joined_write(stats, self._started_s, monotonic(), changed(result))
         except Exception as error:
             self.scope.engine.fault("settle_write", error)
 
     def failed(self) -> None:
         """The driver raised."""
-        if self._ticket is None:
+        stats = self._stats
+        if stats is None:
             return
-        try:
-            self.scope.fail_write(self._ticket, monotonic())
-        except Exception as error:
-            self.scope.engine.fault("fail_write", error)
+        self.scope.end_write(stats, self._op, self._started_s, monotonic(), 0, True)
+
+    def _op(self) -> WriteOp:
+        return write_op(self._kind, self.scope.namespace, self.args, self.kwargs)

@@ -6,6 +6,7 @@ A fault of ours never fails the caller's call.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..records import ReadOp, WriteKind, WriteOp
@@ -34,7 +35,7 @@ class Counted:
     profile: Profile | None
     rules: SlowRules | None
 
-    def _ticket(self, op: ReadOp | WriteOp, now_s: float) -> Ticket:
+    def _ticket(self, op: ReadOp, now_s: float) -> Ticket:
         """A ticket with the shape's statistics; notes the calling place where it is due."""
         scope: Any = self
         profile = self.profile
@@ -42,10 +43,7 @@ class Counted:
             return Ticket(scope, op, now_s, None)
         engine = self.engine
         try:
-            if type(op) is ReadOp:
-                stats = profile.read_stats(op, self.rules)
-            else:
-                stats = profile.write_stats(op, self.rules)  # type: ignore[arg-type]
+            stats = profile.read_stats(op, self.rules)
             if stats.place_due:
                 stats.note_place(engine.find_place(), engine.find_caller())
             return Ticket(scope, op, now_s, stats)
@@ -60,9 +58,20 @@ class Counted:
 
     # Writes
 
-    def begin_write(self, op: WriteOp, now_s: float) -> Ticket:
-        """What to do with a write: send it as it is."""
-        return self._ticket(op, now_s)
+    def begin_write(self, op: WriteOp) -> ShapeStats | None:
+        """The statistics of a write's shape, None where nobody keeps them; notes the calling place
+        where it is due."""
+        profile = self.profile
+        if profile is None:
+            return None
+        try:
+            stats = profile.write_stats(op, self.rules)
+        except Exception as error:
+            self.engine.fault("profile", error)
+            return None
+        if stats.place_due:
+            self.note_place(stats)
+        return stats
 
     def joining_stats(
         self, kind: WriteKind, filter: Any, document: Any, options: Any
@@ -92,22 +101,32 @@ class Counted:
         except Exception as error:
             engine.fault("profile", error)
 
-    def settle_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
-        """The driver answered a write that changed so many documents."""
-        self.record(ticket, now_s, None, documents, 0, 0, False)
+    def end_write(
+        self,
+        stats: ShapeStats,
+        op: Callable[[], WriteOp],
+        started_s: float,
+        now_s: float,
+        documents: int,
+        failed: bool,
+    ) -> None:
+        """A write that went alone changed so many documents, or failed. op: makes the operation."""
+        try:
+            kept = op() if self.keep_values else None
+            line = stats.record(now_s - started_s, documents, 0, 0, now_s, kept, failed)
+            if line is not None:
+                slow_log.warning("%s", line)
+        except Exception as error:
+            self.engine.fault("profile", error)
 
-    def joined_write(self, ticket: Ticket, now_s: float, documents: int) -> None:
+    def joined_write(
+        self, stats: ShapeStats, started_s: float, now_s: float, documents: int
+    ) -> None:
         """A write that gathered with others was answered as a plain call after all."""
-        stats = ticket.stats
-        if stats is not None:
-            try:
-                stats.record_joined(now_s - ticket.started_s, documents, now_s)
-            except Exception as error:
-                self.engine.fault("profile", error)
-
-    def fail_write(self, ticket: Ticket, now_s: float) -> None:
-        """The driver raised on a write."""
-        self.record(ticket, now_s, None, 0, 0, 0, True)
+        try:
+            stats.record_joined(now_s - started_s, documents, now_s)
+        except Exception as error:
+            self.engine.fault("profile", error)
 
     def record(
         self,

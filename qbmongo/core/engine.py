@@ -191,7 +191,7 @@ class Engine(StreamSink):
                     if closed.effects:
                         # An aggregation that writes nothing may have been sent to a secondary.
                         cache.answered_by(address)
-                    self._close(closed, now_s)
+                        self._close(closed, now_s)
         except Exception as error:
             self.cache_fault("command_succeeded", error)
 

@@ -117,7 +117,8 @@ class Invalidation:
             spared = {entry for entry in dropped if entry.seen >= time}
             self.own_events_spared += len(spared)
             dropped = dropped - spared
-        self._drop(dropped, cause)
+        if dropped:
+            self._drop(dropped, cause)
 
     def _drop(self, entries: Iterable[Entry], cause: str) -> None:
         for entry in entries:

@@ -125,7 +125,7 @@ class Lane:
             return None
         self.counts.in_flight -= 1
         self.counts.held_bytes -= size
-        return self.ready(now_s)
+        return self.ready(now_s) if self._pending else None
 
     def ready(self, now_s: float) -> Batch | None:
         """The batch that may be sent now, if there is one."""

@@ -145,7 +145,8 @@ class Ledger:
             kept = command.get("autocommit") is False and self._keep(_turn(command), effects)
             if not kept or EVERYTHING in effects:
                 # Nobody knows whether an unknown command waits for the commit.
-                self._remember(key, _Open(effects, _is_unacknowledged(command)))
+                concern = command.get("writeConcern")
+                self._remember(key, _Open(effects, concern is not None and _is_nothing(concern)))
         return left
 
     def succeeded(self, key: Hashable, reply: Any) -> Closed:
@@ -156,7 +157,7 @@ class Ledger:
         if opened.turn is not None:
             definite = not (isinstance(reply, Mapping) and reply.get("writeConcernError"))
             return self._ended(opened, opened.turn, definite=definite)
-        return self._over(opened, unknown=opened.unacknowledged)
+        return self._over(opened, opened.unacknowledged)
 
     def failed(self, key: Hashable, failure: Any) -> Closed:
         """The driver told that a command failed: it may have written all the same."""
@@ -165,7 +166,7 @@ class Ledger:
             return _LOST if self._lost else NOTHING
         if opened.turn is not None:
             return self._ended(opened, opened.turn, definite=_is_gone(failure))
-        return self._over(opened, unknown=opened.unacknowledged or not _is_reply(failure))
+        return self._over(opened, opened.unacknowledged or not _is_reply(failure))
 
     def abandoned(self, key: Hashable) -> Closed:
         """Nothing will be told of a command any more, or not in time: its caller was cancelled."""
@@ -174,7 +175,7 @@ class Ledger:
             return _LOST if self._lost else NOTHING
         if opened.turn is not None:
             return self._ended(opened, opened.turn, definite=False)
-        return self._over(opened, unknown=True)
+        return self._over(opened, True)
 
     def open_effects(self) -> tuple[Effect, ...]:
         """Effects that have yet to close: of commands under way and of transactions."""
@@ -199,7 +200,7 @@ class Ledger:
             return
         self._open[key] = opened
 
-    def _over(self, opened: _Open, *, unknown: bool) -> Closed:
+    def _over(self, opened: _Open, unknown: bool) -> Closed:
         effects = opened.effects
         for session in opened.ended:
             transaction = self._transactions.pop(session, None)
@@ -276,9 +277,9 @@ def _sessions(lsids: Any) -> tuple[bytes, ...]:
     return tuple(session for session in map(_session, lsids) if session is not None)
 
 
-def _is_unacknowledged(command: Mapping[str, Any]) -> bool:
-    concern = command.get("writeConcern")
-    return concern is not None and isinstance(concern, Mapping) and concern.get("w") == 0
+def _is_nothing(concern: Any) -> bool:
+    """Whether a write concern asks for no acknowledgement."""
+    return isinstance(concern, Mapping) and concern.get("w") == 0
 
 
 def _is_reply(failure: Any) -> bool:

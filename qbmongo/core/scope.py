@@ -2,7 +2,7 @@
 
 A read: `Scope.hit` answers from memory, else `Scope.begin_read` gives a Ticket (send it), a Lead
 (send it, the answer may be kept and shared) or a Join (wait for somebody else's), and exactly one
-of `settle_read` / `fail_read` follows. A write: `begin_write`, then `settle_write` / `fail_write`.
+of `settle_read` / `fail_read` follows. A write: `begin_write`, then `end_write`.
 A fault of ours never fails the caller's call.
 """
 

@@ -68,7 +68,12 @@ def snapshot(value: Any) -> Any:
     if kind in SCALARS:
         return value
     if kind is dict or kind is SON:
-        return {_name(name): snapshot(item) for name, item in value.items()}
+        copy: dict[str, Any] = {}
+        for name, item in value.items():
+            if type(name) is not str:
+                raise TypeError("a field name must be a str")
+            copy[name] = item if type(item) in SCALARS else snapshot(item)
+        return copy
     if kind is list or kind is tuple:
         return [snapshot(item) for item in value]
     if kind is RawBSONDocument:
@@ -87,7 +92,9 @@ def private(document: dict[str, Any]) -> Private | None:
     copy = Private()
     try:
         for name, value in document.items():
-            copy[_name(name)] = value if type(value) in SCALARS else snapshot(value)
+            if type(name) is not str:
+                return None
+            copy[name] = value if type(value) in SCALARS else snapshot(value)
     except (TypeError, RuntimeError):  # RuntimeError: changed while it was copied
         return None
     return copy
@@ -102,9 +109,3 @@ def readable(value: Any) -> Any:
         TypeError: the raw document has no exact Python form.
     """
     return decode_exactly(value) if isinstance(value, RawBSONDocument) else value
-
-
-def _name(name: Any) -> str:
-    if type(name) is not str:
-        raise TypeError("a field name must be a str")
-    return name
