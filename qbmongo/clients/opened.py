@@ -13,10 +13,7 @@ from typing import Any
 from ..core.engine import Engine
 from .listener import OPENED
 
-__all__ = ["ONLY_READS", "AsyncCheckout", "Checkout", "Opened"]
-
-ONLY_READS = ("find", "getMore")
-"""Operations, as the driver names them where it retries, that send no command with an effect."""
+__all__ = ["AsyncCheckout", "Checkout", "Opened"]
 
 
 class Opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..core.counted import log_slow
 from ..core.engine import Scope
 from ..core.simple_reads import NOT_SIMPLE
 from .async_cursors import AsyncSizedCursor
@@ -24,11 +25,18 @@ def pass_one(
         cursor = SizedCursor(collection, filter, None, 0, -1, session=session)
         document = next(cursor, None)
     except BaseException:
-        scope.simple.end(stats, filter, started_s, monotonic(), 0, 0, True)
+        scope.simple.failed(stats, filter, started_s, monotonic())
         raise
     if stats is not None:
-        count = 0 if document is None else 1
-        scope.simple.end(stats, filter, started_s, monotonic(), count, cursor._qb_size)
+        try:
+            now_s = monotonic()
+            count = 0 if document is None else 1
+            kept = scope.simple.op(filter) if scope.keep_values else None
+            line = stats.record(now_s - started_s, count, cursor._qb_size, 0, now_s, kept)
+            if line is not None:
+                log_slow(line)
+        except Exception as error:
+            scope.engine.fault("profile", error)
     return document
 
 
@@ -43,9 +51,16 @@ async def pass_one_async(
         async for document in cursor:  # noqa: B007
             break
     except BaseException:
-        scope.simple.end(stats, filter, started_s, monotonic(), 0, 0, True)
+        scope.simple.failed(stats, filter, started_s, monotonic())
         raise
     if stats is not None:
-        count = 0 if document is None else 1
-        scope.simple.end(stats, filter, started_s, monotonic(), count, cursor._qb_size)
+        try:
+            now_s = monotonic()
+            count = 0 if document is None else 1
+            kept = scope.simple.op(filter) if scope.keep_values else None
+            line = stats.record(now_s - started_s, count, cursor._qb_size, 0, now_s, kept)
+            if line is not None:
+                log_slow(line)
+        except Exception as error:
+            scope.engine.fault("profile", error)
     return document

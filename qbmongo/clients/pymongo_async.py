@@ -15,7 +15,7 @@ import pymongo.asynchronous.database
 from pymongo import AsyncMongoClient
 from pymongo.typings import _DocumentType
 
-from ..core.engine import Engine, Scope
+from ..core.engine import Scope
 from ..core.point_keys import plain_id
 from ..records import ReadOp
 from ..settings import Settings
@@ -27,12 +27,13 @@ from .coalesced import CLOSING_S
 from .coalesced_async import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import AsyncHandle
-from .listener import CURRENT, OPENED
-from .opened import ONLY_READS, AsyncCheckout
+from .listener import CURRENT
+from .opened import AsyncCheckout
 from .parts import LoopParts, bound_async_session
 from .passed_reads import NOT_SIMPLE, pass_one_async
 from .point_reads import point_op
 from .read_errors import programs_errors
+from .retried import retried_async
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -385,28 +386,6 @@ class AsyncDatabase(_DriverDatabase[_DocumentType]):
             return _our_database(self.client, super().with_options(*args, **kwargs))
 
 
-def _retrying(engine: Engine, client: Any) -> Any:
-    """The driver's way of sending nearly every operation, with what it leaves open closed.
-
-    client: a weak reference.
-    """
-    retry = AsyncMongoClient._retry_internal
-
-    async def retry_internal(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > 3 and args[3] in ONLY_READS:
-            return await retry(client(), *args, **kwargs)
-        keys: set[Any] = set()
-        token = OPENED.set(keys)
-        try:
-            return await retry(client(), *args, **kwargs)
-        finally:
-            OPENED.reset(token)
-            if keys:
-                engine.abandoned(keys, monotonic())
-
-    return retry_internal
-
-
 class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
     """An AsyncMongoClient whose reads may be answered from memory and whose calls are profiled.
 
@@ -424,7 +403,7 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
         engine = self._qb.engine
         if engine is not None and engine.cache is not None:
             # In the place of the method, so that it costs nothing where there is no cache.
-            self._retry_internal: Any = _retrying(engine, weakref.ref(self))
+            self._retry_internal: Any = retried_async(engine, weakref.ref(self))
         self._qb.watch_with(AsyncMongoClient)
         self._qb.send_with(send, bring, read_indexes, is_gone)
 

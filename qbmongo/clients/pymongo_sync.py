@@ -13,7 +13,7 @@ import pymongo.database
 from pymongo import MongoClient
 from pymongo.typings import _DocumentType
 
-from ..core.engine import Engine, Scope
+from ..core.engine import Scope
 from ..core.point_keys import plain_id
 from ..records import ReadOp
 from ..settings import Settings
@@ -24,12 +24,13 @@ from .coalesced import CLOSING_S
 from .coalesced_sync import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
 from .handle import SyncHandle
-from .listener import CURRENT, OPENED
-from .opened import ONLY_READS, Checkout
+from .listener import CURRENT
+from .opened import Checkout
 from .parts import Parts, bound_sync_session
 from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .read_errors import programs_errors
+from .retried import retried
 from .sync_cursors import CommandCursor, Cursor, decide
 from .sync_point_reads import find_point, join_others
 from .values import Aggregation, ValueRead, answered
@@ -348,28 +349,6 @@ class Database(_DriverDatabase[_DocumentType]):
             return _our_database(self.client, super().with_options(*args, **kwargs))
 
 
-def _retrying(engine: Engine, client: Any) -> Any:
-    """The driver's way of sending nearly every operation, with what it leaves open closed.
-
-    client: a weak reference.
-    """
-    retry = MongoClient._retry_internal
-
-    def retry_internal(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > 3 and args[3] in ONLY_READS:
-            return retry(client(), *args, **kwargs)
-        keys: set[Any] = set()
-        token = OPENED.set(keys)
-        try:
-            return retry(client(), *args, **kwargs)
-        finally:
-            OPENED.reset(token)
-            if keys:
-                engine.abandoned(keys, monotonic())
-
-    return retry_internal
-
-
 class OptimizedMongoClient(MongoClient[_DocumentType]):
     """A pymongo.MongoClient whose reads may be answered from memory and whose calls are profiled.
 
@@ -386,7 +365,7 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
         engine = self._qb.engine
         if engine is not None and engine.cache is not None:
             # In the place of the method, so that it costs nothing where there is no cache.
-            self._retry_internal: Any = _retrying(engine, weakref.ref(self))
+            self._retry_internal: Any = retried(engine, weakref.ref(self))
         self._qb.watch_with(MongoClient)
         self._qb.send_with(send, bring, read_indexes, is_gone, BatchThreads())
 

@@ -16,9 +16,15 @@ from .tickets import Ticket
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["Counted"]
+__all__ = ["Counted", "log_slow"]
 
 slow_log = logging.getLogger("qbmongo.slow")
+
+
+def log_slow(line: str | None) -> None:
+    """Logs what a record in the profile has returned, if anything."""
+    if line is not None:
+        slow_log.warning("%s", line)
 
 
 class Counted:
@@ -113,9 +119,7 @@ class Counted:
         """A write that went alone changed so many documents, or failed. op: makes the operation."""
         try:
             kept = op() if self.keep_values else None
-            line = stats.record(now_s - started_s, documents, 0, 0, now_s, kept, failed)
-            if line is not None:
-                slow_log.warning("%s", line)
+            log_slow(stats.record(now_s - started_s, documents, 0, 0, now_s, kept, failed))
         except Exception as error:
             self.engine.fault("profile", error)
 
@@ -146,8 +150,6 @@ class Counted:
             if elapsed_s is None:
                 elapsed_s = now_s - ticket.started_s
             kept = ticket.op if self.keep_values else None
-            line = stats.record(elapsed_s, documents, size, getmores, now_s, kept, failed)
-            if line is not None:
-                slow_log.warning("%s", line)
+            log_slow(stats.record(elapsed_s, documents, size, getmores, now_s, kept, failed))
         except Exception as error:
             self.engine.fault("profile", error)

@@ -7,10 +7,10 @@ of rewriting is for it: there is no operator.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from ..records import ReadOp
+from .counted import log_slow
 from .profile import Profile, ShapeStats
 from .shape_filters import MAX_NAME, SCALARS
 
@@ -24,8 +24,6 @@ _MAX_KNOWN = 256
 NOT_SIMPLE: Any = object()
 """What is said of a filter that is not by one plain value."""
 
-slow_log = logging.getLogger("qbmongo.slow")
-
 
 class SimpleReads:
     """The simple reads of one scope, with the settings that hold there."""
@@ -38,7 +36,7 @@ class SimpleReads:
         self._known: dict[tuple[str, type], ShapeStats | None] = {}
 
     def begin(self, filter: dict[Any, Any], options: dict[str, Any]) -> Any:
-        """The statistics that a find_one will be counted in (ShapeStats); None: it is not counted.
+        """The statistics that a find_one is to be recorded in (ShapeStats); None: nobody counts.
 
         options: what it was given by name besides the filter. Returns NOT_SIMPLE for a call that is
         not by one plain value, or that has other options than a session.
@@ -57,7 +55,7 @@ class SimpleReads:
             cache = scope.cache
             if cache is not None:
                 scope.engine.bypassed[cache.off_reason or "session"] += 1
-            if scope.points is not None:
+            elif scope.points is not None:
                 scope.points.counts.refused["session"] += 1
         if stats is not None and stats.place_due:
             try:
@@ -92,26 +90,21 @@ class SimpleReads:
             return NOT_SIMPLE
         return stats
 
-    def end(
-        self,
-        stats: ShapeStats | None,
-        filter: dict[Any, Any],
-        started_s: float,
-        now_s: float,
-        documents: int,
-        size: int,
-        failed: bool = False,
+    def op(self, filter: dict[Any, Any]) -> ReadOp | None:
+        """The operation, where its values are to be kept."""
+        scope = self._scope
+        if not scope.keep_values:
+            return None
+        return ReadOp("find_one", scope.namespace, filter, None, None, 0, -1)
+
+    def failed(
+        self, stats: ShapeStats | None, filter: dict[Any, Any], started_s: float, now_s: float
     ) -> None:
-        """The driver answered with so many documents of so many bytes, or raised."""
+        """The driver raised."""
         if stats is None:
             return
-        scope = self._scope
         try:
-            kept = None
-            if scope.keep_values:
-                kept = ReadOp("find_one", scope.namespace, filter, None, None, 0, -1)
-            line = stats.record(now_s - started_s, documents, size, 0, now_s, kept, failed)
-            if line is not None:
-                slow_log.warning("%s", line)
+            elapsed_s = now_s - started_s
+            log_slow(stats.record(elapsed_s, 0, 0, 0, now_s, self.op(filter), True))
         except Exception as error:
-            scope.engine.fault("profile", error)
+            self._scope.engine.fault("profile", error)

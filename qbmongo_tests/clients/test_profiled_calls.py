@@ -137,6 +137,25 @@ def test_a_read_with_a_session_is_counted_as_one_without(site: Site) -> None:
     assert hinted.calls == 2
 
 
+def test_a_slow_read_with_a_session_is_logged_with_its_values(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = ProfileSettings(slow_ms=0, keep_values=True)
+    client = site.ours(Settings(cache=None, profile=slow))
+    c = client[site.database].c
+
+    async def work() -> None:
+        session: Any = client.start_session()
+        session = await session if inspect.isawaitable(session) else session
+        await resolved(c.find_one({"_id": 4711}, session=session))
+        await resolved(session.end_session())
+
+    site.run(work())
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "qbmongo.slow"]
+    assert "find_one" in line
+    assert "4711" in line
+
+
 def test_values_do_not_make_shapes_and_calls_add_up(site: Site) -> None:
     client = site.ours(PROFILED)
     c = client[site.database].c

@@ -136,29 +136,29 @@ def test_other_filters_are_not_simple(filter: dict[Any, Any]) -> None:
     assert scope.simple.begin(filter, {}) is NOT_SIMPLE
 
 
-def test_calls_errors_documents_and_bytes_are_counted() -> None:
+def test_a_failed_call_is_recorded_as_one() -> None:
     engine = engine_with(place_every=1)
     scope = engine.scope(NAMESPACE)
-    for documents, size, failed in ((1, 150, False), (0, 60, False), (0, 0, True)):
-        stats = scope.simple.begin({"_id": 5}, {})
-        scope.simple.end(stats, {"_id": 5}, 1.0, 1.5, documents, size, failed)
+    stats = scope.simple.begin({"_id": 5}, {})
+    scope.simple.failed(stats, {"_id": 5}, 1.0, 1.5)
     assert engine.profile is not None
     (row,), other = engine.profile.snapshot()
     assert other is None
-    assert (row.calls, row.errors, row.documents, row.bytes) == (3, 1, 1, 210)
-    assert row.slow_calls == 3
-    assert dict(row.places) == {"app.py:1": 3}
-    assert [sample.filter for sample in row.slow_samples] == [None, None, None]
+    assert (row.calls, row.errors, row.documents, row.bytes) == (1, 1, 0, 0)
+    assert row.slow_calls == 1
+    assert dict(row.places) == {"app.py:1": 1}
+    assert [sample.filter for sample in row.slow_samples] == [None]
 
 
 def test_values_are_kept_where_the_user_wants_them() -> None:
     engine = engine_with(keep_values=True)
     scope = engine.scope(NAMESPACE)
     stats = scope.simple.begin({"_id": 5}, {})
-    scope.simple.end(stats, {"_id": 5}, 1.0, 9.0, 1, 150)
+    scope.simple.failed(stats, {"_id": 5}, 1.0, 9.0)
     assert engine.profile is not None
     (row,), _ = engine.profile.snapshot()
     assert "5" in str(row.slow_samples[0].filter)
+    assert engine_with().scope(NAMESPACE).simple.op({"_id": 5}) is None
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -1,0 +1,136 @@
+"""The driver's method through which nearly every operation passes: what one leaves open is closed
+when it ends.
+
+It is put into a client's own attributes, and only where there is a cache. Parameters are named as
+the driver names them, because passing them on as they come costs four times as much; a driver
+with others gets the general form.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from typing import Any
+
+from pymongo import AsyncMongoClient, MongoClient
+
+from ..core.engine import Engine
+from .listener import OPENED
+
+__all__ = ["retried", "retried_async"]
+
+monotonic = time.monotonic
+
+# Operations, as the driver names them, that send no command with an effect.
+_ONLY_READS = ("find", "getMore")
+
+_PARAMETERS = (
+    *("self", "func", "session", "bulk", "operation", "is_read", "address", "read_pref"),
+    *("retryable", "operation_id", "is_run_command", "is_aggregate_write", "conn_mgr"),
+)
+
+
+def _is_known(method: Any) -> bool:
+    return tuple(inspect.signature(method).parameters) == _PARAMETERS
+
+
+def retried(engine: Engine, client: Any) -> Any:
+    """What takes the place of a client's `_retry_internal`. client: a weak reference to it."""
+    driver: Any = MongoClient._retry_internal
+
+    def closing(of: Any, *args: Any, **kwargs: Any) -> Any:
+        keys: set[Any] = set()
+        token = OPENED.set(keys)
+        try:
+            return driver(of, *args, **kwargs)
+        finally:
+            OPENED.reset(token)
+            if keys:
+                engine.abandoned(keys, monotonic())
+
+    if not _is_known(driver):
+        return lambda *args, **kwargs: closing(client(), *args, **kwargs)
+
+    def retry_internal(
+        func: Any,
+        session: Any,
+        bulk: Any,
+        operation: Any,
+        is_read: Any = False,
+        address: Any = None,
+        read_pref: Any = None,
+        retryable: Any = False,
+        operation_id: Any = None,
+        is_run_command: Any = False,
+        is_aggregate_write: Any = False,
+        conn_mgr: Any = None,
+    ) -> Any:
+        send = driver if operation in _ONLY_READS else closing
+        return send(
+            client(),
+            func,
+            session,
+            bulk,
+            operation,
+            is_read,
+            address,
+            read_pref,
+            retryable,
+            operation_id,
+            is_run_command,
+            is_aggregate_write,
+            conn_mgr,
+        )
+
+    return retry_internal
+
+
+def retried_async(engine: Engine, client: Any) -> Any:
+    """As `retried`, for PyMongo Async."""
+    driver: Any = AsyncMongoClient._retry_internal
+
+    async def closing(of: Any, *args: Any, **kwargs: Any) -> Any:
+        keys: set[Any] = set()
+        token = OPENED.set(keys)
+        try:
+            return await driver(of, *args, **kwargs)
+        finally:
+            OPENED.reset(token)
+            if keys:
+                engine.abandoned(keys, monotonic())
+
+    if not _is_known(driver):
+        return lambda *args, **kwargs: closing(client(), *args, **kwargs)
+
+    async def retry_internal(
+        func: Any,
+        session: Any,
+        bulk: Any,
+        operation: Any,
+        is_read: Any = False,
+        address: Any = None,
+        read_pref: Any = None,
+        retryable: Any = False,
+        operation_id: Any = None,
+        is_run_command: Any = False,
+        is_aggregate_write: Any = False,
+        conn_mgr: Any = None,
+    ) -> Any:
+        send = driver if operation in _ONLY_READS else closing
+        return await send(
+            client(),
+            func,
+            session,
+            bulk,
+            operation,
+            is_read,
+            address,
+            read_pref,
+            retryable,
+            operation_id,
+            is_run_command,
+            is_aggregate_write,
+            conn_mgr,
+        )
+
+    return retry_internal
