@@ -44,7 +44,7 @@ from .parts import LoopParts, bound_sync_session
 from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .pymongo_sync import open_aggregation, send_value
-from .sync_cursors import CommandCursor, Cursor
+from .sync_cursors import CommandCursor, Cursor, SizedCursor
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -105,7 +105,14 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                     if stats is not NOT_SIMPLE:
                         session = unwrap_kwargs_session(kwargs)["session"]
                         return executor.run_on_executor(
-                            self.get_io_loop(), pass_one, delegate, scope, filter, session, stats
+                            self.get_io_loop(),
+                            pass_one,
+                            SizedCursor,
+                            delegate,
+                            scope,
+                            filter,
+                            session,
+                            stats,
                         )
                 elif call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
@@ -144,7 +151,14 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                 stats = scope.simple.begin(filter, kwargs)
                 if stats is not NOT_SIMPLE:
                     return executor.run_on_executor(
-                        self.get_io_loop(), pass_one, delegate, scope, filter, None, stats
+                        self.get_io_loop(),
+                        pass_one,
+                        SizedCursor,
+                        delegate,
+                        scope,
+                        filter,
+                        None,
+                        stats,
                     )
             try:
                 wanted = filter

@@ -8,8 +8,6 @@ from typing import Any
 from ..core.counted import log_slow
 from ..core.engine import Scope
 from ..core.simple_reads import NOT_SIMPLE
-from .async_cursors import AsyncSizedCursor
-from .sync_cursors import SizedCursor
 
 __all__ = ["NOT_SIMPLE", "pass_one", "pass_one_async"]
 
@@ -17,12 +15,20 @@ monotonic = time.monotonic
 
 
 def pass_one(
-    collection: Any, scope: Scope, filter: dict[Any, Any], session: Any, stats: Any
+    new_cursor: Any,
+    collection: Any,
+    scope: Scope,
+    filter: dict[Any, Any],
+    session: Any,
+    stats: Any,
 ) -> Any:
-    """Sends a find_one whose statistics `scope.simple.begin` gave."""
+    """Sends a find_one whose statistics `scope.simple.begin` gave.
+
+    new_cursor: the client's cursor that counts bytes.
+    """
     started_s = monotonic()
     try:
-        cursor = SizedCursor(collection, filter, None, 0, -1, session=session)
+        cursor = new_cursor(collection, filter, None, 0, -1, session=session)
         document = next(cursor, None)
     except BaseException:
         scope.simple.failed(stats, filter, started_s, monotonic())
@@ -41,13 +47,18 @@ def pass_one(
 
 
 async def pass_one_async(
-    collection: Any, scope: Scope, filter: dict[Any, Any], session: Any, stats: Any
+    new_cursor: Any,
+    collection: Any,
+    scope: Scope,
+    filter: dict[Any, Any],
+    session: Any,
+    stats: Any,
 ) -> Any:
     """As `pass_one`, in PyMongo Async."""
     started_s = monotonic()
     document: Any = None
     try:
-        cursor: Any = AsyncSizedCursor(collection, filter, None, 0, -1, session=session)
+        cursor: Any = new_cursor(collection, filter, None, 0, -1, session=session)
         async for document in cursor:  # noqa: B007
             break
     except BaseException:

@@ -21,7 +21,7 @@ from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
 from .arguments import under_timeout
-from .async_cursors import AsyncCommandCursor, AsyncCursor, decide
+from .async_cursors import AsyncCommandCursor, AsyncCursor, AsyncSizedCursor, decide
 from .async_point_reads import find_point, left, look_after, new_waiter, settled
 from .coalesced import CLOSING_S
 from .coalesced_async import bring, flush, is_gone, observed_write, read_indexes, send
@@ -173,7 +173,9 @@ class AsyncCollection(_Driver[_DocumentType]):
                     stats = scope.simple.begin(filter, kwargs)
                     if stats is not NOT_SIMPLE:
                         session = kwargs["session"]
-                        return await pass_one_async(self, scope, filter, session, stats)
+                        return await pass_one_async(
+                            AsyncSizedCursor, self, scope, filter, session, stats
+                        )
                 elif call_bypass(bound_async_session()) is None:
                     started_s = monotonic()
                     codec = self._codec_options
@@ -228,7 +230,7 @@ class AsyncCollection(_Driver[_DocumentType]):
             if scope.cache is None and not args and not kwargs and type(filter) is dict:
                 stats = scope.simple.begin(filter, kwargs)
                 if stats is not NOT_SIMPLE:
-                    return await pass_one_async(self, scope, filter, None, stats)
+                    return await pass_one_async(AsyncSizedCursor, self, scope, filter, None, stats)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
@@ -403,7 +405,7 @@ class OptimizedAsyncMongoClient(AsyncMongoClient[_DocumentType]):
         engine = self._qb.engine
         if engine is not None and engine.cache is not None:
             # In the place of the method, so that it costs nothing where there is no cache.
-            self._retry_internal: Any = retried_async(engine, weakref.ref(self))
+            self._retry_internal: Any = retried_async(AsyncMongoClient, engine, weakref.ref(self))
         self._qb.watch_with(AsyncMongoClient)
         self._qb.send_with(send, bring, read_indexes, is_gone)
 

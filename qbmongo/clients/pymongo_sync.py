@@ -31,7 +31,7 @@ from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .read_errors import programs_errors
 from .retried import retried
-from .sync_cursors import CommandCursor, Cursor, decide
+from .sync_cursors import CommandCursor, Cursor, SizedCursor, decide
 from .sync_point_reads import find_point, join_others
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
@@ -164,7 +164,7 @@ class Collection(_Driver[_DocumentType]):
                 if kwargs:
                     stats = scope.simple.begin(filter, kwargs)
                     if stats is not NOT_SIMPLE:
-                        return pass_one(self, scope, filter, kwargs["session"], stats)
+                        return pass_one(SizedCursor, self, scope, filter, kwargs["session"], stats)
                 elif call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
                     asked = plain_id(filter) if scope.options is None else None
@@ -200,7 +200,7 @@ class Collection(_Driver[_DocumentType]):
             if scope.cache is None and not args and not kwargs and type(filter) is dict:
                 stats = scope.simple.begin(filter, kwargs)
                 if stats is not NOT_SIMPLE:
-                    return pass_one(self, scope, filter, None, stats)
+                    return pass_one(SizedCursor, self, scope, filter, None, stats)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)
@@ -365,7 +365,7 @@ class OptimizedMongoClient(MongoClient[_DocumentType]):
         engine = self._qb.engine
         if engine is not None and engine.cache is not None:
             # In the place of the method, so that it costs nothing where there is no cache.
-            self._retry_internal: Any = retried(engine, weakref.ref(self))
+            self._retry_internal: Any = retried(MongoClient, engine, weakref.ref(self))
         self._qb.watch_with(MongoClient)
         self._qb.send_with(send, bring, read_indexes, is_gone, BatchThreads())
 

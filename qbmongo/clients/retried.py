@@ -12,8 +12,6 @@ import inspect
 import time
 from typing import Any
 
-from pymongo import AsyncMongoClient, MongoClient
-
 from ..core.engine import Engine
 from .listener import OPENED
 
@@ -34,9 +32,12 @@ def _is_known(method: Any) -> bool:
     return tuple(inspect.signature(method).parameters) == _PARAMETERS
 
 
-def retried(engine: Engine, client: Any) -> Any:
-    """What takes the place of a client's `_retry_internal`. client: a weak reference to it."""
-    driver: Any = MongoClient._retry_internal
+def retried(driver_client: Any, engine: Engine, client: Any) -> Any:
+    """What takes the place of a client's `_retry_internal`.
+
+    driver_client: the plain client class. client: a weak reference to the client.
+    """
+    driver: Any = driver_client._retry_internal
 
     def closing(of: Any, *args: Any, **kwargs: Any) -> Any:
         keys: set[Any] = set()
@@ -85,9 +86,9 @@ def retried(engine: Engine, client: Any) -> Any:
     return retry_internal
 
 
-def retried_async(engine: Engine, client: Any) -> Any:
+def retried_async(driver_client: Any, engine: Engine, client: Any) -> Any:
     """As `retried`, for PyMongo Async."""
-    driver: Any = AsyncMongoClient._retry_internal
+    driver: Any = driver_client._retry_internal
 
     async def closing(of: Any, *args: Any, **kwargs: Any) -> Any:
         keys: set[Any] = set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..settings import BatchSettings, Settings
@@ -21,12 +21,14 @@ from .effects import READ_COMMANDS
 from .ledger import Ledger
 from .point_reads import PointReads
 from .profile import Profile
-from .rewrite import Rewriter
 from .scope import Scope
 from .store import Entry
 from .stream_sink import StreamSink
 from .tickets import ALONE, Join, Lead, Ticket
 from .trust import Facts
+
+if TYPE_CHECKING:
+    from .rewrite import Rewriter
 
 __all__ = ["ALONE", "Engine", "Join", "Lead", "Scope", "Ticket"]
 
@@ -120,6 +122,9 @@ class Engine(StreamSink):
 
     def rewriter(self, off: tuple[str, ...]) -> Rewriter:
         """The rewriter without these rules, one for all namespaces."""
+        # Loaded with the first client, not with qbmongo.
+        from .rewrite import Rewriter
+
         rewriter = self._rewriters.get(off)
         if rewriter is None:
             rewriter = self._rewriters[off] = Rewriter(off)

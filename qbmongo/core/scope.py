@@ -25,13 +25,13 @@ from .keys import key_of
 from .point_keys import id_filter
 from .point_reads import PointReads
 from .profile import Profile, SlowRules
-from .rewrite import Rewriter
 from .simple_reads import SimpleReads
 from .store import Entry
 from .tickets import ALONE, Join, Lead, Ticket
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .rewrite import Rewriter
 
 __all__ = ["Scope"]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..records import Effect
 from .cache import Cache
 from .trust import Facts, facts_from
-from .verify import Verification, Verifier, documents_of
+
+if TYPE_CHECKING:
+    from .verify import Verification, Verifier
 
 __all__ = ["StreamSink"]
 
@@ -25,7 +27,12 @@ class StreamSink:
     def __init__(self, cache: Cache | None, lock: Any) -> None:
         self.cache = cache
         self.lock = lock
-        self.verifier = None if cache is None else Verifier(cache.is_kept)
+        self.verifier: Verifier | None = None
+        if cache is not None:
+            # Loaded with the first client, not with qbmongo.
+            from .verify import Verifier
+
+            self.verifier = Verifier(cache.is_kept)
         self._said: set[str] = set()
 
     def event(self, database: str, effects: tuple[Effect, ...], time: Any) -> None:
@@ -114,6 +121,8 @@ class StreamSink:
 
     def verified(self, item: Verification, reply: Mapping[str, Any], now_s: float) -> None:
         """The server's reply to the second read, decoded without loss."""
+        from .verify import documents_of
+
         documents = documents_of(reply)
         if documents is not None and self.verifier is not None:
             with self.lock:
