@@ -118,7 +118,8 @@ async def find_point(
             return await send_one(collection, scope, ticket, filter, args, kwargs)
         finally:
             _start(collection, points.landed(place.gathering, place.place, monotonic()))
-    look_after(collection, points, place)
+    if place.gathering.timer is None:
+        look_after(collection, points, place.gathering)
     try:
         outcome = await waiter
     except BaseException:
@@ -232,17 +233,8 @@ async def _send(collection: Any, find: JoinedFind) -> None:
         _start(collection, find.landed(monotonic()))
 
 
-def look_after(collection: Any, points: PointReads, read: PointRead) -> None:
-    """Has what gathers with a read looked at again, should what it waits for take long."""
-    gathering = read.gathering
-    if gathering.timer is None:
-        _arm(collection, points, gathering)
-
-
-def _arm(collection: Any, points: PointReads, gathering: Gathering) -> None:
-    """Has what gathers looked at again, should what it waits for take long."""
-    if gathering.timer is not None:
-        return
+def look_after(collection: Any, points: PointReads, gathering: Gathering) -> None:
+    """Has what gathers looked at again, should what it waits for take long; where nobody has."""
     due_s = points.due_s(gathering)
     if due_s is None:
         return
@@ -250,7 +242,7 @@ def _arm(collection: Any, points: PointReads, gathering: Gathering) -> None:
     def look() -> None:
         gathering.timer = None
         _start(collection, points.overdue(gathering, monotonic()))
-        _arm(collection, points, gathering)
+        look_after(collection, points, gathering)
 
     gathering.timer = asyncio.get_running_loop().call_later(
         max(due_s - monotonic(), 0.0), look, context=contextvars.Context()

@@ -207,11 +207,7 @@ class Sender:
                     return self._plain(write, args, kwargs)
                 write.waiter = new_waiter()
                 if is_locked:
-                    with engine.lock:
-                        write.gathered_s = monotonic()
-                        sending = lane.enter(write.gathered_s)
-                        if sending is None:
-                            lane.put(write)
+                    sending = self._follow(lane, write)
                 else:
                     lane.put(write)
             if sending is not None:
@@ -222,11 +218,24 @@ class Sender:
             engine.fault("coalesce", error)
             return None
         if lane.limits.linger_s:
-            with engine.lock:
-                batch = lane.ready(monotonic())
-            if batch is not None:
-                self.dispatch(lane, batch)
+            self._look(lane)
         return write
+
+    def _follow(self, lane: Lane, write: JoinedWrite) -> Sending | None:
+        """Puts a write behind those that gather, unless a place has become free meanwhile."""
+        with self.engine.lock:
+            write.gathered_s = monotonic()
+            sending = lane.enter(write.gathered_s)
+            if sending is None:
+                lane.put(write)
+            return sending
+
+    def _look(self, lane: Lane) -> None:
+        """Sends what lingers, if it is enough by now."""
+        with self.engine.lock:
+            batch = lane.ready(monotonic())
+        if batch is not None:
+            self.dispatch(lane, batch)
 
     def _read(
         self,

@@ -104,16 +104,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
                     stats = scope.simple.begin(filter, kwargs)
                     if stats is not NOT_SIMPLE:
                         session = unwrap_kwargs_session(kwargs)["session"]
-                        return executor.run_on_executor(
-                            self.get_io_loop(),
-                            pass_one,
-                            SizedCursor,
-                            delegate,
-                            scope,
-                            filter,
-                            session,
-                            stats,
-                        )
+                        return self._qb_passed(scope, filter, session, stats)
                 elif call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
                     asked = plain_id(filter) if scope.options is None else None
@@ -150,23 +141,25 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
             if scope.cache is None and not args and not kwargs and type(filter) is dict:
                 stats = scope.simple.begin(filter, kwargs)
                 if stats is not NOT_SIMPLE:
-                    return executor.run_on_executor(
-                        self.get_io_loop(),
-                        pass_one,
-                        SizedCursor,
-                        delegate,
-                        scope,
-                        filter,
-                        None,
-                        stats,
-                    )
+                    return self._qb_passed(scope, filter, None, stats)
+            return self._qb_read_one(scope, filter, args, kwargs, missed)
+
+        def _qb_passed(self, scope, filter, session, stats):
+            """A find_one that is passed through, as a Future."""
+            loop, delegate = self.get_io_loop(), self.delegate
+            return executor.run_on_executor(
+                loop, pass_one, SizedCursor, delegate, scope, filter, session, stats
+            )
+
+        def _qb_read_one(self, scope, filter, args, kwargs, missed):
+            """A find_one of any kind, by a cursor, as a Future. missed: a kept answer to this very
+            read has just been asked for."""
             try:
                 wanted = filter
                 if filter is not None and not isinstance(filter, Mapping):
                     wanted = {"_id": filter}
-                cursor = Cursor(
-                    delegate, wanted, *unwrap_args_session(args), **unwrap_kwargs_session(kwargs)
-                )
+                args_given, kwargs_given = unwrap_args_session(args), unwrap_kwargs_session(kwargs)
+                cursor = Cursor(self.delegate, wanted, *args_given, **kwargs_given)
                 cursor.limit(-1)
             except Exception:
                 # Whatever is wrong with the arguments, the driver says it in its Future.

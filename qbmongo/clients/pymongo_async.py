@@ -209,7 +209,7 @@ class AsyncCollection(_Driver[_DocumentType]):
                             asked = kwargs = None
                             try:
                                 if read.gathering.timer is None:
-                                    look_after(self, points, read)
+                                    look_after(self, points, read.gathering)
                                 if read.stats is not None and read.stats.place_due:
                                     points.note_place(read)
                                 outcome = await read.waiter
