@@ -171,20 +171,6 @@ class Gathered:
     waiter: Any
 
 
-class Slot(Gathered):
-    """item: what the batch carries for it."""
-
-    __slots__ = ("item",)
-
-    def __init__(self, item: Any, size: int, waiter: Any, gathered_s: float) -> None:
-        self.item = item
-        self.size = size
-        self.waiter = waiter
-        self.gathered_s = gathered_s
-        self.batch = None
-        self.left = False
-
-
 class JoinedWrite(Gathered):
     """A write of one document that travels in a batch: private, whatever its caller does later.
 

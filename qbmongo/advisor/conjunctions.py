@@ -25,7 +25,6 @@ __all__ = ["SIZES", "Bound", "Conjunction", "conjunction", "index_path"]
 SIZES = {"0": 0, "1": 1, "2-10": 5, "11-200": 60, "201-1000": 500, "1001-": 2_000}
 
 _RANGES = frozenset({"$gt", "$gte", "$lt", "$lte"})
-_LOWER = frozenset({"$gt", "$gte"})
 _GEO = frozenset({"$near", "$nearSphere", "$geoWithin", "$geoIntersects", "$within"})
 _STRINGS = frozenset({"string", "regex", "regex_prefix", "array", "document", "other"})
 

@@ -1,10 +1,10 @@
 """A lane: direct while few are on the wire, gathered while more, what gathered travels as one.
 
 Nothing here waits. A call asks to `enter`: while fewer than `max_in_flight` sendings are on the
-wire it goes alone, at once. Otherwise it is `gather`ed; when a sending has `landed`, what gathered
-is handed back as one batch in its place. A sending that takes longer than `patience_s` no longer
-counts, so that a stalled command holds up nobody behind it for longer than that: at `due_s` the
-client asks for what is `overdue`.
+wire it goes alone, at once. Otherwise it is `put` among others; when a sending has `landed`, what
+gathered is handed back as one batch in its place. A sending that takes longer than `patience_s` no
+longer counts, so that a stalled command holds up nobody behind it for longer than that: at `due_s`
+the client asks for what is `overdue`.
 
 Invariant: while slots gather, at least `max_in_flight` sendings are on the wire, or it is not yet
 `due_s`. Whoever was given a Sending (alone, or in a Batch) tells exactly once that it has landed.
@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ..records import Batch, Gathered, Sending, Slot
+from ..records import Batch, Gathered, Sending
 
 __all__ = ["Lane", "LaneCounts", "LaneLimits"]
 
@@ -92,12 +92,6 @@ class Lane:
         counts.direct += 1
         counts.in_flight += 1
         return sending
-
-    def gather(self, item: Any, size: int, waiter: Any, now_s: float) -> Slot:
-        """Puts an operation among those that gather. size: its bytes."""
-        slot = Slot(item, size, waiter, now_s)
-        self.put(slot)
-        return slot
 
     def put(self, slot: Gathered) -> None:
         """Puts an operation among those that gather, whose size, waiter and gathered_s are set."""

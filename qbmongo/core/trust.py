@@ -15,7 +15,6 @@ from typing import Any
 __all__ = ["Facts", "Trust", "facts_from"]
 
 NEVER = -math.inf
-ALWAYS = math.inf
 
 
 class Trust:

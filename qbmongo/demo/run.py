@@ -38,7 +38,6 @@ from .sites import Sites, given_sites, local_sites
 from .table import DRIVERS, Result, show, show_verdict, side_by_side
 from .wire import ListenerCount, WireCount, wire_counts
 
-MIN_FLIGHTS = 1_000
 DEFAULT_FLIGHTS = 60_000
 DEFAULT_SECONDS = 30.0
 # Of the time, how much is played before there are indexes; and in how short slices, because each

@@ -25,11 +25,11 @@ from pymongo.read_preferences import SecondaryPreferred
 
 from qbmongo import BatchSettings, ProfileSettings, Settings
 from qbmongo.clients import sync_point_reads
-from qbmongo.core.batching import PlainBatch, PointRead
+from qbmongo.core.batching import PlainBatch
 from qbmongo.core.cache import Cache
 from qbmongo.core.fills import PointFill
 from qbmongo.core.joined_finds import JoinedFind
-from qbmongo.records import Slot
+from qbmongo.records import Gathered
 from qbmongo_tests.clients.callers import Callers, just, until
 from qbmongo_tests.clients.joined_reads import JoinedReads, batched
 from qbmongo_tests.clients.sites import Site, resolved
@@ -985,8 +985,8 @@ def test_nothing_of_a_joined_find_is_left_to_the_garbage_collector(
     gc.disable()
     try:
         site.run(work())
-        kinds = (PointFill, PointRead, Slot, JoinedFind)
-        left = [o for o in gc.get_objects() if type(o) in kinds]
+        kinds = (PointFill, Gathered, JoinedFind)
+        left = [o for o in gc.get_objects() if issubclass(type(o), kinds)]
         assert left == []
     finally:
         gc.enable()

@@ -6,7 +6,7 @@ import math
 import random
 
 from qbmongo.core.lanes import Lane, LaneCounts, LaneLimits
-from qbmongo.records import Batch, Sending
+from qbmongo.records import Batch, Gathered, Sending
 
 
 def lane(
@@ -18,6 +18,23 @@ def lane(
 ) -> Lane:
     limits = LaneLimits(max_in_flight, max_ops, max_bytes, patience_s, linger_s)
     return Lane(limits, LaneCounts())
+
+
+class Slot(Gathered):
+    """item: what a test knows it by."""
+
+    def __init__(self, item: object, size: int, gathered_s: float) -> None:
+        self.item = item
+        self.size = size
+        self.gathered_s = gathered_s
+        self.waiter = self.batch = None
+        self.left = False
+
+
+def gather(place: Lane, item: object, size: int, now_s: float) -> Slot:
+    slot = Slot(item, size, now_s)
+    place.put(slot)
+    return slot
 
 
 def items(batch: Batch | None) -> list[object]:
@@ -35,8 +52,8 @@ def test_so_many_go_alone_and_the_next_one_gathers() -> None:
     first = entered(place)
     entered(place)
     assert place.enter(0.0) is None
-    place.gather("a", 1, None, 0.0)
-    place.gather("b", 1, None, 0.0)
+    gather(place, "a", 1, 0.0)
+    gather(place, "b", 1, 0.0)
     assert place.ready(0.0) is None
     assert items(place.landed(first, 1.0)) == ["a", "b"]
     assert place.counts.direct == 2
@@ -49,7 +66,7 @@ def test_nobody_overtakes_what_gathers() -> None:
     place = lane(max_in_flight=1, max_ops=2)
     first = entered(place)
     for item in "abc":
-        place.gather(item, 1, None, 0.0)
+        gather(place, item, 1, 0.0)
     batch = place.landed(first, 0.0)
     assert items(batch) == ["a", "b"]
     assert batch is not None
@@ -60,10 +77,10 @@ def test_nobody_overtakes_what_gathers() -> None:
 def test_a_sending_lands_once() -> None:
     place = lane(max_in_flight=1)
     sending = entered(place)
-    place.gather("a", 1, None, 0.0)
+    gather(place, "a", 1, 0.0)
     batch = place.landed(sending, 0.0)
     assert items(batch) == ["a"]
-    place.gather("b", 1, None, 0.0)
+    gather(place, "b", 1, 0.0)
     assert place.landed(sending, 0.0) is None
     assert place.counts.in_flight == 1
 
@@ -72,7 +89,7 @@ def test_a_batch_holds_so_many_bytes_but_never_nothing() -> None:
     place = lane(max_in_flight=1, max_bytes=10)
     sending = entered(place)
     for item, size in (("large", 50), ("a", 6), ("b", 4), ("c", 1)):
-        place.gather(item, size, None, 0.0)
+        gather(place, item, size, 0.0)
     sent = []
     while (batch := place.landed(sending, 0.0)) is not None:
         sent.append(items(batch))
@@ -85,8 +102,8 @@ def test_a_batch_holds_so_many_bytes_but_never_nothing() -> None:
 def test_who_leaves_is_not_sent_and_only_before_dispatch() -> None:
     place = lane(max_in_flight=1)
     sending = entered(place)
-    stays = place.gather("stays", 1, None, 0.0)
-    leaves = place.gather("leaves", 1, None, 0.0)
+    stays = gather(place, "stays", 1, 0.0)
+    leaves = gather(place, "leaves", 1, 0.0)
     assert place.cancel(leaves)
     assert not place.cancel(leaves)
     assert items(place.landed(sending, 0.0)) == ["stays"]
@@ -98,10 +115,10 @@ def test_who_leaves_is_not_sent_and_only_before_dispatch() -> None:
 def test_behind_a_stalled_sending_nobody_waits_longer_than_the_patience() -> None:
     place = lane(max_in_flight=1, patience_s=5.0)
     stalled = entered(place, 0.0)
-    place.gather("a", 1, None, 1.0)
+    gather(place, "a", 1, 1.0)
     assert place.due_s() == 6.0
     assert place.overdue(5.9) is not None, "the sending itself has stalled by then"
-    place.gather("b", 1, None, 6.0)
+    gather(place, "b", 1, 6.0)
     assert place.due_s() == 11.0
     assert place.overdue(6.0) is None, "the second one has not"
     assert items(place.overdue(11.0)) == ["b"]
@@ -119,12 +136,12 @@ def test_a_lone_call_does_not_wait_behind_a_stalled_sending() -> None:
 def test_with_linger_even_a_lone_call_gathers_until_it_is_time_or_the_batch_is_full() -> None:
     place = lane(linger_s=2.0, max_ops=2)
     assert place.enter(0.0) is None
-    place.gather("a", 1, None, 0.0)
+    gather(place, "a", 1, 0.0)
     assert place.ready(1.0) is None
     assert place.due_s() == 2.0
     assert items(place.ready(2.0)) == ["a"]
-    place.gather("b", 1, None, 3.0)
-    place.gather("c", 1, None, 3.0)
+    gather(place, "b", 1, 3.0)
+    gather(place, "c", 1, 3.0)
     assert items(place.ready(3.0)) == ["b", "c"]
 
 
@@ -132,7 +149,7 @@ def test_everything_can_be_taken_at_once() -> None:
     place = lane(max_in_flight=1, max_ops=2)
     entered(place)
     for item in "abc":
-        place.gather(item, 1, None, 0.0)
+        gather(place, item, 1, 0.0)
     assert [items(batch) for batch in place.take_all(0.0)] == [["a", "b"], ["c"]]
     assert place.counts.in_flight == 3
 
@@ -170,7 +187,7 @@ def test_whatever_happens_all_is_sent_once_and_counted() -> None:
                 if sending is not None:
                     wire.append(sending)
                 else:
-                    gathering.append(place.gather(given, draw.randint(1, 9), None, now_s))
+                    gathering.append(gather(place, given, draw.randint(1, 9), now_s))
                     given += 1
                     dispatched(place.ready(now_s))
             elif step < 0.8 and wire:
