@@ -72,6 +72,8 @@ class _ReadingCursor:
 
     _qb: Reading | None = None
     _id: Any
+    _session: Any
+    _sock_mgr: Any
 
     async def _qb_send(self, reading: Reading, refresh: Any) -> int:
         """One round trip of the driver's, told to the engine."""
@@ -132,6 +134,8 @@ class _ReadingCursor:
         if reading is not None and reading.ticket is not None:
             # May run anywhere, in the middle of our own work: settled by whoever comes next.
             reading.scope.engine.dropped.append(reading)
+        if self.__dict__.get("_id") == 0 and self._session is None and self._sock_mgr is None:
+            return  # The driver has nothing to end.
         driver: Any = super()
         driver.__del__()
 
@@ -152,16 +156,22 @@ class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
         reading = self._qb
         if reading is None or self._data or self._killed:
             return await super()._refresh()
-        if self._id is None and reading.ticket is None:
-            join = reading.begin(self, bound_async_session())
-            if join is not None:
-                await self._qb_wait(reading, join)
-            if self._id == 0:
-                turn = self._qb_turn
-                if turn is not None and turn.over():
-                    await asyncio.sleep(0)
-                return len(self._data)
+        if self._id is None and reading.ticket is None and await self._qb_begin(reading):
+            return len(self._data)
         return await self._qb_send(reading, super()._refresh)
+
+    async def _qb_begin(self, reading: Reading) -> bool:
+        """Asks the engine, and waits for a flight if there is one. Returns whether the answer is
+        here; if not, there is a ticket to send under."""
+        join = reading.begin(self, bound_async_session())
+        if join is not None:
+            await self._qb_wait(reading, join)
+        if self._id != 0:
+            return False
+        turn = self._qb_turn
+        if turn is not None and turn.over():
+            await asyncio.sleep(0)
+        return True
 
     async def _qb_wait(self, reading: Reading, join: Join | None) -> None:
         """Waits for another's answer, as long as there is a flight to wait for."""
@@ -183,6 +193,16 @@ class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
         reading = self._qb
         if reading is not None and length is None:
             reading.consume = True
+            if (
+                reading.ticket is None
+                and self._id is None
+                and not self._query_flags
+                and not self._killed
+                and await self._qb_begin(reading)
+            ):
+                documents = list(self._data)
+                self._data.clear()
+                return documents
         return await super().to_list(length)
 
 

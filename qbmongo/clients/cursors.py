@@ -101,9 +101,6 @@ class Reading:
         self.consume = False
         self.missed = False
         self.ticket: Ticket | None = None
-        self.chunks: list[bytes] | None = None
-        self.documents = self.size = self.batches = 0
-        self.elapsed_s = 0.0
 
     # Before the first sending
 
@@ -140,9 +137,6 @@ class Reading:
             bypass=bypass,
             share=may_share and not under_timeout(cursor._timeout),
         )
-        if type(decision) is Ticket:
-            self.ticket = decision
-            return None
         if type(decision) is Join:
             return decision
         self.take(decision)  # type: ignore[arg-type]
@@ -160,7 +154,9 @@ class Reading:
     def take(self, ticket: Ticket) -> None:
         """The read goes to the driver under this ticket."""
         self.ticket = ticket
-        self.chunks = [] if type(ticket) is Lead else None
+        self.chunks: list[bytes] | None = [] if type(ticket) is Lead else None
+        self.documents = self.size = self.batches = 0
+        self.elapsed_s = 0.0
 
     def serve(self, cursor: Any, data: bytes) -> int | None:
         """Fills the cursor with a kept answer.
@@ -176,12 +172,13 @@ class Reading:
     @staticmethod
     def fill(cursor: Any, data: bytes) -> int:
         """Fills the cursor as if the server had sent everything in its first batch."""
-        documents = decode_documents(data, cursor._codec_options)
+        documents = bson.decode_all(data, cursor._codec_options) if data else ()
+        count = len(documents)
         cursor._data = deque(documents)
-        cursor._retrieved += len(documents)
+        cursor._retrieved += count
         cursor._id = 0
         cursor._killed = True
-        return len(documents)
+        return count
 
     def prepare(self, cursor: Any, ticket: Ticket) -> tuple[Any, ...]:
         """Puts what must be sent into the cursor; returns what `restore` puts back.

@@ -36,6 +36,7 @@ from .coalesced import CLOSING_S
 from .coalesced_motor import bring, is_gone, observed_write, read_indexes, send
 from .coalesced_sync import flush
 from .cursors import Reading, call_bypass, served_one
+from .fresh_cursors import fresh_cursor, is_filter_alone
 from .handle import MotorHandle
 from .motor_cursors import AsyncIOMotorCursor, AsyncIOMotorLatentCommandCursor
 from .motor_futures import done, start
@@ -192,11 +193,15 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
 
         @functools.wraps(driver.AsyncIOMotorCollection.find)
         def find(self, *args, **kwargs):
-            cursor = Cursor(
-                self.delegate, *unwrap_args_session(args), **unwrap_kwargs_session(kwargs)
-            )
             scope = self._qb
-            if scope is not None and scope.active:
+            active = scope is not None and scope.active
+            if active and is_filter_alone(args, kwargs):
+                cursor = fresh_cursor(Cursor, self.delegate, scope, args[0])
+            else:
+                cursor = Cursor(
+                    self.delegate, *unwrap_args_session(args), **unwrap_kwargs_session(kwargs)
+                )
+            if active:
                 cursor._qb = Reading(scope)
             return AsyncIOMotorCursor(cursor, self)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import motor.frameworks.asyncio as executor
 import motor.motor_asyncio as driver
 
+from ..core.engine import Join
+from .cursors import Reading
 from .motor_futures import done, start
 from .parts import bound_sync_session
 from .sync_cursors import CommandCursor, Cursor
@@ -64,39 +66,39 @@ class AsyncIOMotorCursor(driver.AsyncIOMotorCursor):  # type: ignore[type-arg]
                 or reading.ticket is not None
                 or delegate._id is not None
                 or delegate._query_flags
-                or not self.alive
+                or delegate._killed
             ):
                 return super().to_list(length)
             self.started = True
             reading.consume = True
-
-            def begin():
-                join = reading.begin(delegate, bound_sync_session())
-                return reading.ticket if join is None else join
-
-            def drained():
-                documents = list(delegate._data)
-                delegate._data.clear()
-                return documents
-
-            def decode(data):
-                count = reading.serve(delegate, data)
-                return None if count is None else (drained(), count)
-
-            def job(ticket):
-                reading.take(ticket)
-                return list(delegate)
-
-            decision = begin()
+            join = reading.begin(delegate, bound_sync_session())
             if delegate._id == 0:
-                return done(self.collection, drained())
-            if decision is None:
+                return done(self.collection, delegate._qb_drain())
+            if join is None and reading.ticket is None:
                 return super().to_list(length)
-            first = [decision]
-            loop = self.get_io_loop()
-            return start(
-                loop, reading.scope, lambda: first.pop() if first else begin(), decode, job
-            )
+            return _to_list(self.get_io_loop(), delegate, reading, join)
+
+
+def _to_list(loop: Any, cursor: Any, reading: Reading, join: Join | None) -> Any:
+    """All documents as a Future, of a flight's answer or sent by an executor thread. join: of the
+    reading that has begun."""
+    first = [join or reading.ticket]
+
+    def begin() -> Any:
+        if first:
+            return first.pop()
+        join = reading.begin(cursor, bound_sync_session())
+        return reading.ticket if join is None else join
+
+    def decode(data: bytes) -> Any:
+        count = reading.serve(cursor, data)
+        return None if count is None else (cursor._qb_drain(), count)
+
+    def job(ticket: Any) -> list[Any]:
+        reading.take(ticket)
+        return list(cursor)
+
+    return start(loop, reading.scope, begin, decode, job)
 
 
 class AsyncIOMotorLatentCommandCursor(driver.AsyncIOMotorLatentCommandCursor):  # type: ignore[type-arg]

@@ -26,6 +26,7 @@ from .async_point_reads import find_point, left, look_after, new_waiter, settled
 from .coalesced import CLOSING_S
 from .coalesced_async import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
+from .fresh_cursors import fresh_cursor, is_filter_alone
 from .handle import AsyncHandle
 from .listener import CURRENT
 from .opened import AsyncCheckout
@@ -245,11 +246,15 @@ class AsyncCollection(_Driver[_DocumentType]):
 
         @functools.wraps(_Driver.find)
         def find(self, *args, **kwargs):
-            cursor = AsyncCursor(self, *args, **kwargs)
             scope = self._qb
-            if scope is not None and scope.active:
-                cursor._qb = Reading(scope)
-                cursor._qb_turn = self._database.client._qb.turn
+            if scope is None or not scope.active:
+                return AsyncCursor(self, *args, **kwargs)
+            if is_filter_alone(args, kwargs):
+                cursor = fresh_cursor(AsyncCursor, self, scope, args[0])
+            else:
+                cursor = AsyncCursor(self, *args, **kwargs)
+            cursor._qb = Reading(scope)
+            cursor._qb_turn = self._database.client._qb.turn
             return cursor
 
         @functools.wraps(_Driver.count_documents)

@@ -23,6 +23,7 @@ from .batch_threads import BatchThreads
 from .coalesced import CLOSING_S
 from .coalesced_sync import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
+from .fresh_cursors import fresh_cursor, is_filter_alone
 from .handle import SyncHandle
 from .listener import CURRENT
 from .opened import Checkout
@@ -215,10 +216,14 @@ class Collection(_Driver[_DocumentType]):
 
         @functools.wraps(_Driver.find)
         def find(self, *args, **kwargs):
-            cursor = Cursor(self, *args, **kwargs)
             scope = self._qb
-            if scope is not None and scope.active:
-                cursor._qb = Reading(scope)
+            if scope is None or not scope.active:
+                return Cursor(self, *args, **kwargs)
+            if is_filter_alone(args, kwargs):
+                cursor = fresh_cursor(Cursor, self, scope, args[0])
+            else:
+                cursor = Cursor(self, *args, **kwargs)
+            cursor._qb = Reading(scope)
             return cursor
 
         @functools.wraps(_Driver.count_documents)

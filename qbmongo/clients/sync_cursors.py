@@ -73,6 +73,8 @@ class _ReadingCursor:
 
     _qb: Reading | None = None
     _id: Any
+    _session: Any
+    _sock_mgr: Any
 
     def _qb_send(self, reading: Reading, refresh: Any) -> int:
         """One round trip of the driver's, told to the engine."""
@@ -133,6 +135,8 @@ class _ReadingCursor:
         if reading is not None and reading.ticket is not None:
             # May run anywhere, even under our own lock: settled by whoever comes next.
             reading.scope.engine.dropped.append(reading)
+        if self.__dict__.get("_id") == 0 and self._session is None and self._sock_mgr is None:
+            return  # The driver has nothing to end.
         driver: Any = super()
         driver.__del__()
 
@@ -167,6 +171,12 @@ class Cursor(_ReadingCursor, pymongo.cursor.Cursor[Any]):
                 return
             reading.missed = False
             join = reading.begin(self, bound_sync_session())
+
+    def _qb_drain(self) -> list[Any]:
+        """The documents that are here; there are none afterwards."""
+        documents = list(self._data)
+        self._data.clear()
+        return documents
 
     def rewind(self) -> Any:
         super().rewind()

@@ -14,14 +14,11 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-import bson
-
 from ..records import Footprint, ReadOp
 from .fills import Fill, Namespace
 from .footprints import cacheable, footprint_of, may_affect
-from .frozen import EXACT_CODEC
 from .invalidation import Invalidation
-from .kept_forms import collated, key_bytes
+from .kept_forms import collated, filter_bytes, key_bytes
 from .store import Budget, Entry
 from .trust import Facts
 from .wanted import WantedFacts
@@ -147,7 +144,7 @@ class Flights(Invalidation):
             footprint = collated(footprint)
         fill = Fill(key, op, footprint, now_s)
         if footprint.bound_ids is None and footprint.filter is not None:
-            fill.filter = bson.encode(footprint.filter, codec_options=EXACT_CODEC)
+            fill.filter = filter_bytes(footprint.filter, key)
         fill.namespaces = tuple(namespaces)
         fill.facts = tuple(namespace.facts for namespace in namespaces)
         fill.ttl_s = ttl_s

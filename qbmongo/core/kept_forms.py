@@ -14,7 +14,7 @@ from .frozen import EXACT_CODEC
 from .store import Entry
 from .trust import Facts
 
-__all__ = ["collated", "filter_of", "key_bytes", "private_effect"]
+__all__ = ["collated", "filter_bytes", "filter_of", "key_bytes", "private_effect"]
 
 
 def filter_of(entry: Entry) -> Mapping[str, Any] | None:
@@ -25,6 +25,14 @@ def filter_of(entry: Entry) -> Mapping[str, Any] | None:
 
 def _decoded(data: Any) -> dict[str, Any]:
     return bson.decode(data, codec_options=EXACT_CODEC)
+
+
+def filter_bytes(filter: Any, key: Any) -> bytes:
+    """A filter as it is kept: the key's own bytes where they are the same, not another copy."""
+    encoded = bson.encode(filter, codec_options=EXACT_CODEC)
+    if type(key) is tuple and encoded in key:
+        return key[key.index(encoded)]  # type: ignore[no-any-return]
+    return encoded
 
 
 def key_bytes(key: Any) -> int:

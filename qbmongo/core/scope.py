@@ -52,6 +52,7 @@ class Scope(Counted):
         "cache",
         "coalesce",
         "concern",
+        "cursor_state",
         "max_result_bytes",
         "options",
         "points",
@@ -73,6 +74,8 @@ class Scope(Counted):
         self.concern = concern
         self.options = None if concern is None else {"readConcern": concern}
         self._verify_due = 0.0
+        # Kept here by the clients: what their cursors begin with.
+        self.cursor_state: Any = None
         self.resolve()
 
     def resolve(self) -> None:

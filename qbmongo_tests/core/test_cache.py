@@ -14,6 +14,7 @@ from qbmongo.core.cache import Cache, Fill
 from qbmongo.core.engine import ALONE, Engine, Join, Lead
 from qbmongo.core.fills import ids_of
 from qbmongo.core.frozen import EXACT_CODEC
+from qbmongo.core.kept_forms import filter_of
 from qbmongo.core.keys import key_of
 from qbmongo.core.store import Budget, Entry, Store
 from qbmongo.core.trust import Facts, Trust, facts_from
@@ -534,6 +535,19 @@ def test_a_key_holds_one_entry_and_its_bytes_once() -> None:
     assert store.bytes == new.size
     store.remove(old)
     assert store.get("k") is new
+
+
+@pytest.mark.parametrize("kind", ["find", "count_documents"])
+def test_a_filter_is_held_once_where_the_key_is_written_alike(kind: str) -> None:
+    cache = trusted_cache()
+    written = {"g": 1, "h": {"$gt": 2.5}}
+    entry = keep(cache, ReadOp(kind, "d.c", written), {"_id": 1, "v": 1})
+    assert filter_of(entry) == written
+    assert any(part is entry.filter for part in entry.key)
+
+    ordered = keep(cache, ReadOp(kind, "d.c", {"g": {"$in": [2, 1]}}), {"_id": 1, "v": 1})
+    assert not any(part is ordered.filter for part in ordered.key)
+    assert filter_of(ordered) == {"g": {"$in": [2, 1]}}
 
 
 def test_stores_share_a_budget_and_give_up_their_own_entries() -> None:
