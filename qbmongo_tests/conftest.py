@@ -21,6 +21,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from qbmongo.local_server import SERVER_KINDS, LocalServer, LocalServerError, find_server
+from qbmongo_tests.disturbances import DISTURBANCES
 from qbmongo_tests.faults import FaultProxy
 
 OwnServer = Callable[..., LocalServer]
@@ -68,6 +69,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="steps of the parity harness for each client (default: 300)",
     )
+    group.addoption(
+        "--disturb",
+        choices=sorted(DISTURBANCES),
+        action="append",
+        default=[],
+        help="an unfriendly schedule for the whole run; may be given several times",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,6 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _configure_hypothesis()
+    for disturbance in config.getoption("--disturb"):
+        DISTURBANCES[disturbance]()
     for name, reason in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: skipped on secantusd-py, as {reason}")
 
