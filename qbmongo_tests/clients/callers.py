@@ -40,6 +40,21 @@ class Callers:
         thread.start()
         self.tasks.append(thread)
 
+    async def start_in_turn(self, call: Callable[[], Any], pending: Callable[[], int]) -> None:
+        """Starts a call, and returns when it waits, or is over, or has had a second to do either.
+
+        pending: how many wait. Tasks begin in the order in which they are started; threads do not.
+        """
+        before = pending()
+        self.start(call)
+        if self.site.is_async:
+            return
+        thread = self.tasks[-1]
+        for _ in range(1_000):
+            if pending() > before or not thread.is_alive():
+                return
+            thread.join(0.001)
+
     async def results(self) -> list[Any]:
         if self.site.is_async:
             return list(await asyncio.gather(*self.tasks, return_exceptions=True))

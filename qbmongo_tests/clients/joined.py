@@ -113,7 +113,10 @@ class Joining:
         held = await self.begun()
         callers = Callers(self.site)
         for call in calls:
-            callers.start(lambda call=call: outcome_of(call, self.collection))  # type: ignore[misc]
+            await callers.start_in_turn(
+                lambda call=call: outcome_of(call, self.collection),  # type: ignore[misc]
+                lambda: self.stats.pending,
+            )
         try:
             await self.pending(len(calls) if expected is None else expected)
         finally:

@@ -86,7 +86,7 @@ class JoinedReads:
         """Starts calls, and returns when so many of them (all, if not said) wait to be sent."""
         wanted = self.stats.pending + (len(calls) if pending is None else pending)
         for call in calls:
-            callers.start(call)
+            await callers.start_in_turn(call, lambda: self.stats.pending)
         await until(lambda: self.stats.pending == wanted, self.site)
 
     async def together(
