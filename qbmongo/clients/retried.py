@@ -39,18 +39,18 @@ def retried(driver_client: Any, engine: Engine, client: Any) -> Any:
     """
     driver: Any = driver_client._retry_internal
 
-    def closing(of: Any, *args: Any, **kwargs: Any) -> Any:
+    def general(*args: Any, **kwargs: Any) -> Any:
         keys: set[Any] = set()
         token = OPENED.set(keys)
         try:
-            return driver(of, *args, **kwargs)
+            return driver(client(), *args, **kwargs)
         finally:
             OPENED.reset(token)
             if keys:
                 engine.abandoned(keys, monotonic())
 
     if not _is_known(driver):
-        return lambda *args, **kwargs: closing(client(), *args, **kwargs)
+        return general
 
     def retry_internal(
         func: Any,
@@ -66,22 +66,22 @@ def retried(driver_client: Any, engine: Engine, client: Any) -> Any:
         is_aggregate_write: Any = False,
         conn_mgr: Any = None,
     ) -> Any:
-        send = driver if operation in _ONLY_READS else closing
-        return send(
-            client(),
-            func,
-            session,
-            bulk,
-            operation,
-            is_read,
-            address,
-            read_pref,
-            retryable,
-            operation_id,
-            is_run_command,
-            is_aggregate_write,
-            conn_mgr,
-        )
+        if operation in _ONLY_READS:
+            return driver(
+                client(), func, session, bulk, operation, is_read, address, read_pref, retryable,
+                operation_id, is_run_command, is_aggregate_write, conn_mgr,
+            )  # fmt: skip
+        keys: set[Any] = set()
+        token = OPENED.set(keys)
+        try:
+            return driver(
+                client(), func, session, bulk, operation, is_read, address, read_pref, retryable,
+                operation_id, is_run_command, is_aggregate_write, conn_mgr,
+            )  # fmt: skip
+        finally:
+            OPENED.reset(token)
+            if keys:
+                engine.abandoned(keys, monotonic())
 
     return retry_internal
 
@@ -90,18 +90,18 @@ def retried_async(driver_client: Any, engine: Engine, client: Any) -> Any:
     """As `retried`, for PyMongo Async."""
     driver: Any = driver_client._retry_internal
 
-    async def closing(of: Any, *args: Any, **kwargs: Any) -> Any:
+    async def general(*args: Any, **kwargs: Any) -> Any:
         keys: set[Any] = set()
         token = OPENED.set(keys)
         try:
-            return await driver(of, *args, **kwargs)
+            return await driver(client(), *args, **kwargs)
         finally:
             OPENED.reset(token)
             if keys:
                 engine.abandoned(keys, monotonic())
 
     if not _is_known(driver):
-        return lambda *args, **kwargs: closing(client(), *args, **kwargs)
+        return general
 
     async def retry_internal(
         func: Any,
@@ -117,21 +117,21 @@ def retried_async(driver_client: Any, engine: Engine, client: Any) -> Any:
         is_aggregate_write: Any = False,
         conn_mgr: Any = None,
     ) -> Any:
-        send = driver if operation in _ONLY_READS else closing
-        return await send(
-            client(),
-            func,
-            session,
-            bulk,
-            operation,
-            is_read,
-            address,
-            read_pref,
-            retryable,
-            operation_id,
-            is_run_command,
-            is_aggregate_write,
-            conn_mgr,
-        )
+        if operation in _ONLY_READS:
+            return await driver(
+                client(), func, session, bulk, operation, is_read, address, read_pref, retryable,
+                operation_id, is_run_command, is_aggregate_write, conn_mgr,
+            )  # fmt: skip
+        keys: set[Any] = set()
+        token = OPENED.set(keys)
+        try:
+            return await driver(
+                client(), func, session, bulk, operation, is_read, address, read_pref, retryable,
+                operation_id, is_run_command, is_aggregate_write, conn_mgr,
+            )  # fmt: skip
+        finally:
+            OPENED.reset(token)
+            if keys:
+                engine.abandoned(keys, monotonic())
 
     return retry_internal

@@ -14,6 +14,7 @@ import pytest
 from pymongo import InsertOne, UpdateOne
 from pymongo.errors import AutoReconnect, ClientBulkWriteException
 
+from qbmongo.clients import retried
 from qbmongo_tests.clients.callers import until
 from qbmongo_tests.clients.sites import Site, Wire, resolved
 from qbmongo_tests.faults import DropReply
@@ -70,6 +71,14 @@ async def read(c: Any) -> Any:
     return await resolved(c.find_one({"_id": 1})), await resolved(c.count_documents({}))
 
 
+@pytest.fixture(params=["named", "general"])
+def _parameters(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's parameters as they are, and as those of a version that nobody knows yet."""
+    if request.param == "general":
+        monkeypatch.setattr(retried, "_is_known", lambda method: False)
+
+
+@pytest.mark.usefixtures("_parameters")
 @pytest.mark.parametrize("name", WRITES)
 def test_a_cancelled_write_that_was_executed_is_seen_by_the_next_read(
     cancellable: Site, name: str
@@ -168,6 +177,7 @@ class Interrupting(Wire):
             raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("_parameters")
 @pytest.mark.parametrize("name", ["update_one", "raw command", "bulk_write"])
 def test_a_write_that_ctrl_c_interrupted_is_seen_by_the_next_read(
     name: str, server_uri: str, database_name: str
