@@ -17,7 +17,7 @@ from .fairness import LoopTurn
 from .listener import CURRENT
 from .parts import bound_async_session
 
-__all__ = ["AsyncCommandCursor", "AsyncCursor", "AsyncSizedCursor", "TaskWaiter", "decide"]
+__all__ = ["AsyncCommandCursor", "AsyncCursor", "AsyncReplyCursor", "TaskWaiter", "decide"]
 
 monotonic = time.monotonic
 
@@ -206,10 +206,10 @@ class AsyncCursor(_ReadingCursor, DriverCursor[Any]):
         return await super().to_list(length)
 
 
-class AsyncSizedCursor(DriverCursor[Any]):
-    """A cursor of the driver's that counts the bytes of its replies: all that the profile needs."""
+class AsyncReplyCursor(DriverCursor[Any]):
+    """A cursor of the driver's that holds on to its reply: of a find_one there is only one."""
 
-    _qb_size = 0
+    _qb_reply: Any = b""
 
     def _unpack_response(
         self,
@@ -219,7 +219,7 @@ class AsyncSizedCursor(DriverCursor[Any]):
         user_fields: Any = None,
         legacy_response: bool = False,
     ) -> Any:
-        self._qb_size += len(getattr(response, "payload_document", b""))
+        self._qb_reply = getattr(response, "payload_document", b"")
         return DriverCursor._unpack_response(
             self, response, cursor_id, codec_options, user_fields, legacy_response
         )

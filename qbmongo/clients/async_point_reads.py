@@ -15,14 +15,22 @@ from pymongo.asynchronous.cursor import AsyncCursor as DriverCursor
 from ..core.batching import PointRead
 from ..core.engine import ALONE, Join, Lead, Scope, Ticket
 from ..core.joined_finds import JoinedFind, Outcomes, Waiters
+from ..core.lone_reads import LoneRead
 from ..core.point_reads import Direct, Gathering, PointReads
 from ..records import ReadOp
-from .async_cursors import AsyncCursor, AsyncSizedCursor, TaskWaiter
+from .async_cursors import AsyncCursor, AsyncReplyCursor, TaskWaiter
 from .cursors import Reading, deliver, served_one
 from .listener import CURRENT
-from .point_reads import decoded, decoded_together, failed, raw_find
+from .point_reads import (
+    decoded,
+    decoded_together,
+    failed,
+    lone_answered,
+    lone_cursor,
+    raw_find,
+)
 
-__all__ = ["find_point", "left", "look_after", "new_waiter", "send_one", "settled"]
+__all__ = ["find_point", "left", "look_after", "new_waiter", "send_lone", "send_one", "settled"]
 
 monotonic = time.monotonic
 _Driver = pymongo.asynchronous.collection.AsyncCollection
@@ -128,6 +136,34 @@ async def find_point(
     return await settled(collection, points, place, outcome, args, kwargs)
 
 
+async def send_lone(collection: Any, read: LoneRead) -> Any:
+    """Sends a read that is on the wire by itself."""
+    try:
+        try:
+            if read.stats is not None and read.stats.place_due:
+                read.points.note_place(read)
+            cursor = lone_cursor(AsyncReplyCursor, collection, read)
+            document = None
+            token = None
+            if read.fill is not None:
+                token = CURRENT.set(read.answerer)  # type: ignore[arg-type]
+            try:
+                async for document in cursor:  # noqa: B007
+                    break
+            finally:
+                if token is not None:
+                    CURRENT.reset(token)
+        except BaseException as error:
+            deliver(read.failed(error, monotonic()))
+            raise
+        waiters = lone_answered(read, cursor, document)
+        if waiters:
+            deliver(waiters)
+        return document
+    finally:
+        _start(collection, read.landed(monotonic()))
+
+
 async def settled(
     collection: Any, points: PointReads, read: PointRead, outcome: Any, args: Any, kwargs: Any
 ) -> Any:
@@ -178,7 +214,7 @@ async def send_one(
     if scope.cache is None:
         sent = filter if ticket.sent is None else ticket.sent.filter
         try:
-            cursor = AsyncSizedCursor(collection, sent, *args, **kwargs)
+            cursor = AsyncReplyCursor(collection, sent, *args, **kwargs)
             document = None
             async for document in cursor.limit(-1):  # noqa: B007
                 break
@@ -186,7 +222,7 @@ async def send_one(
             scope.fail_read(ticket, monotonic())
             raise
         scope.settle_read(
-            ticket, monotonic(), documents=int(document is not None), size=cursor._qb_size
+            ticket, monotonic(), documents=int(document is not None), size=len(cursor._qb_reply)
         )
         return document
     try:

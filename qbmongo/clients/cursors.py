@@ -5,6 +5,7 @@ Sync and async cursors differ only in how they wait; everything else is here.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from typing import Any
@@ -35,6 +36,7 @@ def decode_documents(data: bytes, codec: Any) -> list[Any]:
     return bson.decode_all(data, codec) if data else []
 
 
+@functools.lru_cache(maxsize=64)
 def read_concern_after(level: str | None, seen: int) -> AfterClusterTime:
     """A read concern that waits for an operation time the client has seen."""
     return AfterClusterTime(level, bson.Timestamp(seen >> 32, seen & 0xFFFFFFFF))
@@ -101,6 +103,9 @@ class Reading:
         self.consume = False
         self.missed = False
         self.ticket: Ticket | None = None
+        self.chunks: list[bytes] | None = None
+        self.documents = self.size = self.batches = 0
+        self.elapsed_s = 0.0
 
     # Before the first sending
 
@@ -137,6 +142,9 @@ class Reading:
             bypass=bypass,
             share=may_share and not under_timeout(cursor._timeout),
         )
+        if type(decision) is Ticket:
+            self.ticket = decision
+            return None
         if type(decision) is Join:
             return decision
         self.take(decision)  # type: ignore[arg-type]
@@ -154,9 +162,7 @@ class Reading:
     def take(self, ticket: Ticket) -> None:
         """The read goes to the driver under this ticket."""
         self.ticket = ticket
-        self.chunks: list[bytes] | None = [] if type(ticket) is Lead else None
-        self.documents = self.size = self.batches = 0
-        self.elapsed_s = 0.0
+        self.chunks = [] if type(ticket) is Lead else None
 
     def serve(self, cursor: Any, data: bytes) -> int | None:
         """Fills the cursor with a kept answer.

@@ -45,7 +45,7 @@ from .parts import LoopParts, bound_sync_session
 from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .pymongo_sync import open_aggregation, send_value
-from .sync_cursors import CommandCursor, Cursor, SizedCursor
+from .sync_cursors import CommandCursor, Cursor, ReplyCursor
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
 
@@ -149,7 +149,7 @@ class AsyncIOMotorCollection(driver.AsyncIOMotorCollection):  # type: ignore[typ
             """A find_one that is passed through, as a Future."""
             loop, delegate = self.get_io_loop(), self.delegate
             return executor.run_on_executor(
-                loop, pass_one, SizedCursor, delegate, scope, filter, session, stats
+                loop, pass_one, ReplyCursor, delegate, scope, filter, session, stats
             )
 
         def _qb_read_one(self, scope, filter, args, kwargs, missed):

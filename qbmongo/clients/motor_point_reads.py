@@ -18,12 +18,13 @@ from pymongo.cursor import Cursor as DriverCursor
 from ..core.batching import PointRead
 from ..core.engine import ALONE, Scope
 from ..core.joined_finds import JoinedFind
+from ..core.lone_reads import LoneRead
 from ..core.point_reads import Direct, Gathering, PointReads
 from ..records import ReadOp
 from .cursors import deliver, served_one
 from .motor_futures import copy_to, done, run, start
 from .point_reads import decoded, decoded_together, give
-from .sync_point_reads import fetch, send_one
+from .sync_point_reads import fetch, send_lone, send_one
 
 __all__ = ["find_point", "join_others"]
 
@@ -101,8 +102,8 @@ class _Waiter:
 def join_others(
     collection: Any, points: PointReads, scope: Scope, asked: tuple[Any, bytes], started_s: float
 ) -> asyncio.Future[Any] | None:
-    """find_one by a plain `_id` and nothing else, put among those that gather; None if it
-    is not for that."""
+    """find_one by a plain `_id` and nothing else, sent by itself or put among those that gather;
+    None if it is not for that."""
     loop, delegate = collection.get_io_loop(), collection.delegate
 
     def new_waiter() -> _Waiter:
@@ -111,8 +112,30 @@ def join_others(
     read = points.join(scope, asked, delegate._codec_options, new_waiter, started_s)
     if read is None:
         return None
+    if isinstance(read, LoneRead):
+        return _go_alone(loop, delegate, read)
     waiter: _Waiter = read.waiter
     return waiter.waits_for(read)
+
+
+def _go_alone(loop: Any, delegate: Any, read: LoneRead) -> asyncio.Future[Any]:
+    """Has an executor thread send a read by itself."""
+    read.points.note_place(read)
+    try:
+        sent: asyncio.Future[Any] = executor.run_on_executor(loop, send_lone, delegate, read)
+    except BaseException as error:
+        deliver(read.failed(error, monotonic()))
+        _start(loop, delegate, read.landed(monotonic()))
+        raise
+
+    def ended(done: asyncio.Future[Any]) -> None:
+        if done.cancelled() and read.fill is not None:
+            # The thread outlives its cancelled caller, or never starts.
+            deliver(read.left())
+        _start(loop, delegate, read.landed(monotonic()))
+
+    sent.add_done_callback(ended)
+    return sent
 
 
 def find_point(

@@ -24,7 +24,7 @@ def pass_one(
 ) -> Any:
     """Sends a find_one whose statistics `scope.simple.begin` gave.
 
-    new_cursor: the client's cursor that counts bytes.
+    new_cursor: the client's cursor that holds on to its reply.
     """
     started_s = monotonic()
     try:
@@ -38,7 +38,7 @@ def pass_one(
             now_s = monotonic()
             count = 0 if document is None else 1
             kept = scope.simple.op(filter) if scope.keep_values else None
-            line = stats.record(now_s - started_s, count, cursor._qb_size, 0, now_s, kept)
+            line = stats.record(now_s - started_s, count, len(cursor._qb_reply), 0, now_s, kept)
             if line is not None:
                 log_slow(line)
         except Exception as error:
@@ -69,7 +69,7 @@ async def pass_one_async(
             now_s = monotonic()
             count = 0 if document is None else 1
             kept = scope.simple.op(filter) if scope.keep_values else None
-            line = stats.record(now_s - started_s, count, cursor._qb_size, 0, now_s, kept)
+            line = stats.record(now_s - started_s, count, len(cursor._qb_reply), 0, now_s, kept)
             if line is not None:
                 log_slow(line)
         except Exception as error:

@@ -20,13 +20,25 @@ from pymongo.errors import ConnectionFailure, NotPrimaryError
 from ..core.engine import ALONE, Scope
 from ..core.frozen import EXACT_CODEC
 from ..core.joined_finds import JoinedFind, Outcomes, Waiters
+from ..core.lone_reads import LoneRead
 from ..core.point_reads import PointReads
 from ..records import ReadOp
 from .arguments import under_timeout
 from .cursors import call_bypass, deliver, read_concern_after
+from .fresh_cursors import fresh_cursor
 from .own_errors import copy_of
+from .reply_bytes import batch_of
 
-__all__ = ["decoded", "decoded_together", "failed", "give", "point_op", "raw_find"]
+__all__ = [
+    "decoded",
+    "decoded_together",
+    "failed",
+    "give",
+    "lone_answered",
+    "lone_cursor",
+    "point_op",
+    "raw_find",
+]
 
 monotonic = time.monotonic
 
@@ -135,6 +147,34 @@ def raw_find(driver_class: Any, collection: Any, find: JoinedFind, concern: str 
         read_concern,
     )
     return target.find_raw_batches(find.filter, find.projection, batch_size=find.batch_size)
+
+
+def lone_cursor(cls: Any, collection: Any, read: LoneRead) -> Any:
+    """The cursor that sends a read by itself. cls: the client's, that holds on to its reply."""
+    scope, filter = read.scope, {"_id": read.value}
+    try:
+        cursor = fresh_cursor(cls, collection, scope, filter)
+        cursor._limit = -1
+        if read.seen:
+            cursor._read_concern = read_concern_after(scope.concern, read.seen)
+    except Exception as error:
+        scope.engine.fault("prepare", error)
+        read.has_data = False
+        return cls(collection, filter, None, 0, -1)
+    return cursor
+
+
+def lone_answered(read: LoneRead, cursor: Any, document: Any) -> Waiters:
+    """The read has its document, or None. Returns waiters, each with what it is to be given."""
+    size, data = 0, None
+    try:
+        size = len(cursor._qb_reply)
+        if read.fill is not None and read.has_data:
+            data = batch_of(bytes(cursor._qb_reply))
+            size = size if data is None else len(data)
+    except Exception as error:
+        read.scope.engine.fault("reply", error)
+    return read.answered(data, 0 if document is None else 1, size, monotonic())
 
 
 def give(points: PointReads, told: tuple[Outcomes, Waiters]) -> None:

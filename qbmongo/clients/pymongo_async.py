@@ -16,13 +16,14 @@ from pymongo import AsyncMongoClient
 from pymongo.typings import _DocumentType
 
 from ..core.engine import Scope
+from ..core.lone_reads import LoneRead
 from ..core.point_keys import plain_id
 from ..records import ReadOp
 from ..settings import Settings
 from . import arguments
 from .arguments import under_timeout
-from .async_cursors import AsyncCommandCursor, AsyncCursor, AsyncSizedCursor, decide
-from .async_point_reads import find_point, left, look_after, new_waiter, settled
+from .async_cursors import AsyncCommandCursor, AsyncCursor, AsyncReplyCursor, decide
+from .async_point_reads import find_point, left, look_after, new_waiter, send_lone, settled
 from .coalesced import CLOSING_S
 from .coalesced_async import bring, flush, is_gone, observed_write, read_indexes, send
 from .cursors import Reading, call_bypass, deliver, served_one
@@ -175,7 +176,7 @@ class AsyncCollection(_Driver[_DocumentType]):
                     if stats is not NOT_SIMPLE:
                         session = kwargs["session"]
                         return await pass_one_async(
-                            AsyncSizedCursor, self, scope, filter, session, stats
+                            AsyncReplyCursor, self, scope, filter, session, stats
                         )
                 elif call_bypass(bound_async_session()) is None:
                     started_s = monotonic()
@@ -205,6 +206,8 @@ class AsyncCollection(_Driver[_DocumentType]):
                         and not under_timeout(self._timeout)
                     ):
                         read = points.join(scope, asked, codec, new_waiter, started_s)
+                        if type(read) is LoneRead:
+                            return await send_lone(self, read)
                         if read is not None:
                             # What is kept while it waits is more for garbage collection to do.
                             asked = kwargs = None
@@ -231,7 +234,7 @@ class AsyncCollection(_Driver[_DocumentType]):
             if scope.cache is None and not args and not kwargs and type(filter) is dict:
                 stats = scope.simple.begin(filter, kwargs)
                 if stats is not NOT_SIMPLE:
-                    return await pass_one_async(AsyncSizedCursor, self, scope, filter, None, stats)
+                    return await pass_one_async(AsyncReplyCursor, self, scope, filter, None, stats)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)

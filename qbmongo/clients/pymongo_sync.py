@@ -32,7 +32,7 @@ from .passed_reads import NOT_SIMPLE, pass_one
 from .point_reads import point_op
 from .read_errors import programs_errors
 from .retried import retried
-from .sync_cursors import CommandCursor, Cursor, SizedCursor, decide
+from .sync_cursors import CommandCursor, Cursor, ReplyCursor, decide
 from .sync_point_reads import find_point, join_others
 from .values import Aggregation, ValueRead, answered
 from .writes import Write
@@ -165,7 +165,7 @@ class Collection(_Driver[_DocumentType]):
                 if kwargs:
                     stats = scope.simple.begin(filter, kwargs)
                     if stats is not NOT_SIMPLE:
-                        return pass_one(SizedCursor, self, scope, filter, kwargs["session"], stats)
+                        return pass_one(ReplyCursor, self, scope, filter, kwargs["session"], stats)
                 elif call_bypass(bound_sync_session()) is None:
                     started_s = monotonic()
                     asked = plain_id(filter) if scope.options is None else None
@@ -201,7 +201,7 @@ class Collection(_Driver[_DocumentType]):
             if scope.cache is None and not args and not kwargs and type(filter) is dict:
                 stats = scope.simple.begin(filter, kwargs)
                 if stats is not NOT_SIMPLE:
-                    return pass_one(SizedCursor, self, scope, filter, None, stats)
+                    return pass_one(ReplyCursor, self, scope, filter, None, stats)
             if filter is not None and not isinstance(filter, Mapping):
                 filter = {"_id": filter}
             cursor = self.find(filter, *args, **kwargs)

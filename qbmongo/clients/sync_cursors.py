@@ -19,7 +19,7 @@ from .cursors import Reading, deliver, hand_on
 from .listener import CURRENT
 from .parts import bound_sync_session
 
-__all__ = ["CommandCursor", "Cursor", "SizedCursor", "ThreadWaiter", "decide"]
+__all__ = ["CommandCursor", "Cursor", "ReplyCursor", "ThreadWaiter", "decide"]
 
 monotonic = time.monotonic
 
@@ -191,10 +191,10 @@ class Cursor(_ReadingCursor, pymongo.cursor.Cursor[Any]):
         return super().to_list(length)
 
 
-class SizedCursor(pymongo.cursor.Cursor[Any]):
-    """A cursor of the driver's that counts the bytes of its replies: all that the profile needs."""
+class ReplyCursor(pymongo.cursor.Cursor[Any]):
+    """A cursor of the driver's that holds on to its reply: of a find_one there is only one."""
 
-    _qb_size = 0
+    _qb_reply: Any = b""
 
     def _unpack_response(
         self,
@@ -204,7 +204,7 @@ class SizedCursor(pymongo.cursor.Cursor[Any]):
         user_fields: Any = None,
         legacy_response: bool = False,
     ) -> Any:
-        self._qb_size += len(getattr(response, "payload_document", b""))
+        self._qb_reply = getattr(response, "payload_document", b"")
         return pymongo.cursor.Cursor._unpack_response(
             self, response, cursor_id, codec_options, user_fields, legacy_response
         )

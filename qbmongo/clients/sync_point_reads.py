@@ -16,17 +16,18 @@ import bson
 import pymongo.collection
 from pymongo.cursor import Cursor as DriverCursor
 
-from ..core.batching import PointRead
+from ..core.batching import PlainRead, PointRead
 from ..core.engine import ALONE, Join, Lead, Scope, Ticket
 from ..core.joined_finds import JoinedFind
+from ..core.lone_reads import LoneRead
 from ..core.point_reads import Direct, PointReads
 from ..records import ReadOp
 from .cursors import Reading, deliver, served_one
 from .listener import CURRENT
-from .point_reads import decoded, failed, give, raw_find
-from .sync_cursors import Cursor, SizedCursor, ThreadWaiter
+from .point_reads import decoded, failed, give, lone_answered, lone_cursor, raw_find
+from .sync_cursors import Cursor, ReplyCursor, ThreadWaiter
 
-__all__ = ["find_point", "join_others", "send_joined", "send_one"]
+__all__ = ["find_point", "join_others", "send_joined", "send_lone", "send_one"]
 
 monotonic = time.monotonic
 _Driver = pymongo.collection.Collection
@@ -150,10 +151,40 @@ def find_point(
 def join_others(
     collection: Any, points: PointReads, scope: Scope, asked: tuple[Any, bytes], started_s: float
 ) -> tuple[Any] | None:
-    """find_one by a plain `_id` and nothing else, joined with those that gather: what it
-    returns; None if it is not for that."""
+    """find_one by a plain `_id` and nothing else, by itself or joined with those that gather: what
+    it returns; None if it is not for that."""
     read = points.join(scope, asked, collection._codec_options, _Waiter, started_s)
-    return None if read is None else (_settled(collection, points, read, (), {}),)
+    if type(read) is LoneRead:
+        try:
+            return (send_lone(collection, read),)
+        finally:
+            start(collection, read.landed(monotonic()))
+    if type(read) is PlainRead:
+        return (_settled(collection, points, read, (), {}),)
+    return None
+
+
+def send_lone(collection: Any, read: LoneRead) -> Any:
+    """Sends a read that is on the wire by itself; `landed` is to follow."""
+    try:
+        if read.stats is not None and read.stats.place_due:
+            read.points.note_place(read)
+        cursor = lone_cursor(ReplyCursor, collection, read)
+        token = None
+        if read.fill is not None:
+            token = CURRENT.set(read.answerer)  # type: ignore[arg-type]
+        try:
+            document = next(cursor, None)
+        finally:
+            if token is not None:
+                CURRENT.reset(token)
+    except BaseException as error:
+        deliver(read.failed(error, monotonic()))
+        raise
+    waiters = lone_answered(read, cursor, document)
+    if waiters:
+        deliver(waiters)
+    return document
 
 
 def _settled(collection: Any, points: PointReads, read: PointRead, args: Any, kwargs: Any) -> Any:
@@ -201,13 +232,13 @@ def send_one(
     if scope.cache is None:
         sent = filter if ticket.sent is None else ticket.sent.filter
         try:
-            cursor = SizedCursor(collection, sent, *args, **kwargs)
+            cursor = ReplyCursor(collection, sent, *args, **kwargs)
             document = next(cursor.limit(-1), None)
         except BaseException:
             scope.fail_read(ticket, monotonic())
             raise
         scope.settle_read(
-            ticket, monotonic(), documents=int(document is not None), size=cursor._qb_size
+            ticket, monotonic(), documents=int(document is not None), size=len(cursor._qb_reply)
         )
         return document
     try:

@@ -143,8 +143,10 @@ class Cache(Flights):
                 continue
             if index is not namespace.index:
                 index = namespace.index
-                # The index keeps it at least until it is asked for another one.
-                group = index.group_for(fill.footprint, ids_known=True)
+                # They depend on their `_id` alone, so that one group is that of all.
+                group = fill.terms.group
+                if not index.has_group(group):
+                    group = fill.terms.group = index.group_for(fill.footprint, ids_known=True)
             form = fill.form
             expires_s = fill.started_s + life_s  # counted from the sending, or before
             entry = Entry(

@@ -12,7 +12,7 @@ from bson.errors import InvalidBSON
 from ..records import Effect, Footprint, ReadOp
 from .footprints import footprint_of
 from .frozen import EXACT_CODEC
-from .index import NamespaceIndex
+from .index import Group, NamespaceIndex
 from .store import Entry
 from .trust import Facts, Trust
 from .values import canonical
@@ -129,10 +129,10 @@ class Fill:
 class PointTerms:
     """What all point reads of a namespace have in common, as long as its facts stay the same.
 
-    namespaces, facts, ttl_s, max_bytes: as of a Fill.
+    namespaces, facts, ttl_s, max_bytes: as of a Fill. group: of the last of them that was kept.
     """
 
-    __slots__ = ("facts", "max_bytes", "namespaces", "ttl_s")
+    __slots__ = ("facts", "group", "max_bytes", "namespaces", "ttl_s")
 
     def __init__(
         self, namespace: Namespace, facts: Facts, ttl_s: float | None, max_bytes: int
@@ -141,29 +141,32 @@ class PointTerms:
         self.facts = (facts,)
         self.ttl_s = ttl_s
         self.max_bytes = max_bytes
+        self.group: Group | None = None
 
 
 class PointFill(Fill):
     """A find_one by `_id` alone, of a value that is its own canonical form.
 
-    form: that value. sending: what it was stamped with, together with others; None: by itself.
-    Operation and footprint follow from the form, and are made where something asks for them: most
-    point reads are answered without that.
+    terms: what it has in common with others. form: that value. sending: what it was stamped with,
+    together with others; None: by itself. Operation and footprint follow from the form, and are
+    made where something asks for them: most point reads are answered without that.
     """
 
-    __slots__ = ("_footprint", "_op", "form", "sending")
+    __slots__ = ("_footprint", "_op", "form", "sending", "terms")
 
     def __init__(self, terms: PointTerms, key: Hashable, form: Any, started_s: float) -> None:
         self.key = key
         self.form = form
         self.started_s = started_s
+        self.terms = terms
         self.namespaces = terms.namespaces
         self.facts = terms.facts
         self.ttl_s = terms.ttl_s
         self.max_bytes = terms.max_bytes
         self._op: ReadOp | None = None
         self._footprint: Footprint | None = None
-        self.filter = self.stats = self.address = self.sending = None
+        self.filter = self.stats = self.address = None
+        self.sending: Any = None
         self.generation = 0
         self.waiters = NOBODY
         self.shared = self.open = True

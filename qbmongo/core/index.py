@@ -135,6 +135,10 @@ class NamespaceIndex:
             self._outside_memo.clear()
         return group
 
+    def has_group(self, group: Group | None) -> bool:
+        """Whether entries may be added to a group: it is still one of those that are asked."""
+        return group is not None and self._groups.get(group.key) is group
+
     def add(self, entry: Entry) -> None:
         entry.group.add(entry)
         for identity in entry.ids:

@@ -24,9 +24,10 @@ import bson
 from ..records import ReadOp
 from ..records import Sending as Place
 from .batching import BatchCounts, PlainRead, PointRead
-from .fills import PointTerms
+from .fills import PointFill, PointTerms
 from .joined_finds import JoinedFind, Waiters
 from .lanes import Lane, LaneLimits
+from .lone_reads import LoneRead
 from .point_keys import PLAIN_KEYS, PointKey, id_filter, point_key
 from .profile import ShapeStats
 from .tickets import ALONE, Lead, Ticket
@@ -34,6 +35,7 @@ from .trust import Facts
 
 if TYPE_CHECKING:
     from ..settings import BatchSettings
+    from .cache import Cache
     from .engine import Engine
     from .scope import Scope
 
@@ -131,8 +133,8 @@ class PointReads:
         codec: Any,
         new_waiter: Callable[[], Any],
         now_s: float,
-    ) -> PointRead | None:
-        """Puts a find_one by a plain `_id` and nothing else among those that gather already.
+    ) -> PlainRead | LoneRead | None:
+        """Puts a find_one by a plain `_id` and nothing else on the wire, or behind what gathers.
 
         It is what `Scope.begin_read` and `begin` would come to, by a shorter way: all that does
         not depend on the value is known from the first such read. No kept answer serves it.
@@ -144,11 +146,11 @@ class PointReads:
             new_waiter: makes whoever is to be told.
 
         Returns:
-            A read that waits (`note_place` follows); or None, and nothing has happened: nothing
-            gathers, or something has to be looked at.
+            A read that waits, or one that is to be sent now (`note_place` follows); or None, and
+            nothing has happened: something has to be looked at.
         """
         gathering = self._gatherings.get(("_id", None, id(codec)))
-        if gathering is None or not gathering.lane.is_gathering:
+        if gathering is None:
             return None
         try:
             value, element = asked
@@ -157,6 +159,9 @@ class PointReads:
                 alike = self._learn(gathering, scope, value)
                 if alike is None:
                     return None
+            if not gathering.lane.is_gathering:
+                lone = LoneRead(self, gathering, scope, value, alike.stats, now_s)
+                return lone if self._go_alone(gathering, alike, lone, element) else None
             read = PlainRead(scope, gathering, value, element, alike.stats, new_waiter(), now_s)
             if alike.terms is None:
                 return read if self._follow(gathering, alike, read) else None
@@ -165,8 +170,8 @@ class PointReads:
             self.engine.fault("batch", error)
             return None
 
-    def note_place(self, read: PointRead) -> None:
-        """Notes the calling place of a read that has joined, where that is due. Called by its
+    def note_place(self, read: PointRead | LoneRead) -> None:
+        """Notes the calling place of a read that `join` gave, where that is due. Called by its
         caller, who is ready to be interrupted."""
         stats = read.stats
         if stats is not None and stats.place_due:
@@ -176,37 +181,82 @@ class PointReads:
             except Exception as error:
                 engine.fault("profile", error)
 
+    def _go_alone(self, gathering: Gathering, alike: Alike, lone: LoneRead, element: bytes) -> bool:
+        """Gives a read its place on the wire, and the flight that it leads if it is kept."""
+        engine, lane, now_s = self.engine, gathering.lane, lone.started_s
+        if alike.terms is None:
+            with engine.lock:
+                if self._are_known(gathering, alike, lone.value):
+                    lone.place = lane.enter(now_s)
+            return lone.place is not None
+        cache = alike.scope.cache
+        if cache is None:
+            return False
+        with engine.lock:
+            fill = self._begun(cache, gathering, alike, lone.value, element, now_s)
+            if fill is None:
+                return False
+            lone.place = lane.enter(now_s)
+            if lone.place is None:
+                cache.abandon(fill, 0)
+                return False
+            fill.stats = lone.stats
+            # It is stamped: what closes from now on is later than its sending.
+            fill.sending = lone.answerer
+            lone.seen = fill.seen
+            lone.fill = fill
+        engine.misses += 1
+        return True
+
     def _follow(self, gathering: Gathering, alike: Alike, read: PlainRead) -> bool:
         """Puts a read whose answer is not kept behind those that gather."""
-        engine = self.engine
-        with engine.lock:
-            if engine.cache is not None and alike.facts is not self._facts():
-                gathering.known.pop(type(read.value), None)
-                return False
-            return gathering.lane.follow(read)
+        with self.engine.lock:
+            return self._are_known(gathering, alike, read.value) and gathering.lane.follow(read)
 
     def _lead(self, gathering: Gathering, alike: Alike, read: PlainRead) -> bool:
         """Puts a read that leads a flight behind those that gather."""
-        engine, scope = self.engine, alike.scope
-        cache, trust, terms = scope.cache, scope.trust, alike.terms
-        now_s = read.started_s
-        if cache is None or trust is None or terms is None or now_s >= trust.lease_until_s:
+        engine, cache = self.engine, alike.scope.cache
+        if cache is None:
             return False
-        key = "find", self._namespace, id_filter(read.element), 1
         with engine.lock:
-            fill = cache.begin_point(terms, key, read.value, now_s)
+            fill = self._begun(cache, gathering, alike, read.value, read.element, read.started_s)
             if fill is None:
-                if alike.facts is not self._facts():
-                    gathering.known.pop(type(read.value), None)
                 return False
             fill.stats = read.stats
             read.fill = fill
             if not gathering.lane.follow(read):
                 cache.abandon(fill, 0)
                 return False
-        trust.used = True
         engine.misses += 1
         return True
+
+    def _are_known(self, gathering: Gathering, alike: Alike, value: Any) -> bool:
+        """Whether what was learnt of such reads still holds."""
+        if self.engine.cache is None or alike.facts is self._facts():
+            return True
+        gathering.known.pop(type(value), None)
+        return False
+
+    def _begun(
+        self,
+        cache: Cache,
+        gathering: Gathering,
+        alike: Alike,
+        value: Any,
+        element: bytes,
+        now_s: float,
+    ) -> PointFill | None:
+        """The flight of a read whose answer is kept; None: something has to be looked at."""
+        trust, terms = alike.scope.trust, alike.terms
+        if trust is None or terms is None or now_s >= trust.lease_until_s:
+            return None
+        key = "find", self._namespace, id_filter(element), 1
+        fill = cache.begin_point(terms, key, value, now_s)
+        if fill is None:
+            self._are_known(gathering, alike, value)
+        else:
+            trust.used = True
+        return fill
 
     def _learn(self, gathering: Gathering, scope: Scope, value: Any) -> Alike | None:
         """What reads by values of this type have in common; None: they need to be looked at."""
@@ -328,7 +378,7 @@ class PointReads:
                 return []
         return self.refused(read, now_s)
 
-    def refused(self, read: PointRead, now_s: float) -> Waiters:
+    def refused(self, read: PointRead | LoneRead, now_s: float) -> Waiters:
         """A read that was to make its own call has no caller any more. Returns as `withdraw`."""
         ticket = read.ticket
         heir = ticket.scope.cancel_read(ticket)

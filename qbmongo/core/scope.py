@@ -31,6 +31,7 @@ from .tickets import ALONE, Join, Lead, Ticket
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .lone_reads import LoneRead
     from .rewrite import Rewriter
 
 __all__ = ["Scope"]
@@ -304,8 +305,8 @@ class Scope(Counted):
             engine.fault("begin_read", error)
             return ticket
 
-    def ticket_of(self, read: PointRead) -> Ticket:
-        """The ticket of a point read that joined others without one."""
+    def ticket_of(self, read: PointRead | LoneRead) -> Ticket:
+        """The ticket of a point read that has gone without one."""
         name, options = self.namespace, self.options
         filter = {read.key.path: read.value}
         op = ReadOp("find_one", name, filter, None, None, 0, -1, options)

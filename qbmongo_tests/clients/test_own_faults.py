@@ -18,11 +18,13 @@ import qbmongo.clients.arguments
 import qbmongo.clients.cursors
 import qbmongo.clients.frozen_writes
 import qbmongo.clients.listener
+import qbmongo.clients.point_reads
 import qbmongo.clients.values
 import qbmongo.clients.writes
 import qbmongo.core.flights
 import qbmongo.core.index
 import qbmongo.core.ledger
+import qbmongo.core.lone_reads
 import qbmongo.core.profile
 import qbmongo.core.scope
 from qbmongo_tests.clients.callers import Callers, just, ours, until, waiting
@@ -115,7 +117,16 @@ PARTS: dict[str, tuple[Where, bool]] = {
     "twin": (lambda e: (qbmongo.clients.values, "_twin"), False),
     "batch_of": (lambda e: (qbmongo.clients.cursors, "batch_of"), False),
     "read_concern_after": (lambda e: (qbmongo.clients.cursors, "read_concern_after"), False),
-    "decode_documents": (lambda e: (qbmongo.clients.cursors, "decode_documents"), False),
+    "fill": (lambda e: (qbmongo.clients.cursors.Reading, "fill"), False),
+    "fresh_cursor": (lambda e: (qbmongo.clients.point_reads, "fresh_cursor"), False),
+    "begin_point": (lambda e: (type(e.cache), "begin_point"), False),
+    "settle_points": (lambda e: (type(e.cache), "settle_points"), True),
+    "reply of a lone read": (lambda e: (qbmongo.clients.point_reads, "batch_of"), False),
+    "concern of a lone read": (
+        lambda e: (qbmongo.clients.point_reads, "read_concern_after"),
+        False,
+    ),
+    "op of a lone read": (lambda e: (qbmongo.core.lone_reads, "log_slow"), False),
     "decode of an aggregation": (lambda e: (qbmongo.clients.values, "decode_documents"), False),
     "decode of a value": (lambda e: (qbmongo.clients.values.ValueRead, "_decode"), False),
     "settle": (lambda e: (type(e.cache), "settle"), True),
@@ -198,16 +209,21 @@ def test_a_fault_in_what_a_command_says_is_taken_for_any_write(
     assert client.qb.stats().cache.off is None
 
 
+# Which settlement the answer to a find_one goes through, by its `_id`.
+SETTLEMENTS = [("settle", "text"), ("settle_points", 1)]
+
+
+@pytest.mark.parametrize(("settlement", "identity"), SETTLEMENTS)
 def test_after_a_fault_in_settlement_reads_go_to_the_server_for_good(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, settlement: str, identity: Any
 ) -> None:
     client, wire = site.cached("c")
     c = client[site.database].c
 
     async def read() -> None:
-        await resolved(c.find_one({"_id": 1}))
+        await resolved(c.find_one({"_id": identity}))
 
-    monkeypatch.setattr(type(client._qb.engine.cache), "settle", broken)
+    monkeypatch.setattr(type(client._qb.engine.cache), settlement, broken)
     site.run(read())
     monkeypatch.undo()
     wire.clear()
@@ -217,8 +233,9 @@ def test_after_a_fault_in_settlement_reads_go_to_the_server_for_good(
     assert client.qb.stats().cache.bypassed["fault"] == 3
 
 
+@pytest.mark.parametrize(("settlement", "identity"), SETTLEMENTS)
 def test_waiters_of_a_flight_whose_settlement_is_broken_go_on(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, settlement: str, identity: Any
 ) -> None:
     client, _ = site.cached("c", uri=site.proxy.uri)
     c = client[site.database].c
@@ -226,16 +243,17 @@ def test_waiters_of_a_flight_whose_settlement_is_broken_go_on(
     async def ask() -> list[Any]:
         gate = site.proxy.hold("find", when=ours)
         callers = Callers(site)
-        callers.start(lambda: c.find_one({"_id": 1}))
+        callers.start(lambda: c.find_one({"_id": identity}))
         await (gate.reached() if site.is_async else just(gate.wait()))
         for _ in range(3):
-            callers.start(lambda: c.find_one({"_id": 1}))
+            callers.start(lambda: c.find_one({"_id": identity}))
         await until(lambda: waiting(client) == 3, site)
-        monkeypatch.setattr(type(client._qb.engine.cache), "settle", broken)
+        monkeypatch.setattr(type(client._qb.engine.cache), settlement, broken)
         gate.release()
         return await callers.results()
 
     assert site.run(ask()) == [None] * 4
+    assert client.qb.stats().cache.off == "fault"
 
 
 def test_a_watcher_that_cannot_start_leaves_the_driver(

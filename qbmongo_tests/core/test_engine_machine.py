@@ -30,7 +30,7 @@ def test_no_read_is_older_than_the_contracts_allow() -> None:
     # What is never exercised is not shown.
     for what in (
         *("hits", "joins", "fills", "spared", "refused overtaken", "dropped event"),
-        *("joined reads", "joins without a ticket", "fallbacks"),
+        *("joined reads", "joins without a ticket", "lone reads without a ticket", "fallbacks"),
     ):
         assert report.counts[what] > 0, what
 

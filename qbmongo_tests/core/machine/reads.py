@@ -8,6 +8,7 @@ from bson.codec_options import DEFAULT_CODEC_OPTIONS
 
 from qbmongo.core.batching import PointRead
 from qbmongo.core.engine import ALONE, Join, Lead, Scope
+from qbmongo.core.lone_reads import LoneRead
 from qbmongo.core.point_keys import plain_id
 from qbmongo.core.point_reads import Direct
 
@@ -78,6 +79,13 @@ class Reader:
             asked = plain_id(dict(op.filter))
             assert asked is not None
             read = points.join(scope, asked, DEFAULT_CODEC_OPTIONS, lambda: waiting, clock.now_s)
+            if type(read) is LoneRead:
+                world.counts["lone reads without a ticket"] += 1
+                try:
+                    yield from self._by_itself(query, read)
+                finally:
+                    send_joined(world, read.landed(clock.now_s))
+                return
             if read is not None:
                 world.counts["joins without a ticket"] += 1
                 yield from self._together(scope, query, read, waiting)
@@ -133,6 +141,54 @@ class Reader:
             return
         world.counts["fallbacks"] += 1
         yield from self._alone(scope, query, read.ticket)
+
+    def _by_itself(self, query: Query, read: LoneRead) -> Steps:
+        """Sends a read that is on the wire by itself, and has no ticket."""
+        world = self._world
+        world.say(f"{self._name}: {query} is sent as LoneRead")
+        request = Request()
+        try:
+            yield None
+            yield from world.call(self._name, self._send_lone(query, read, request))
+        except Cancelled as error:
+            # A thread of Motor's goes on.
+            is_motor = world.config.is_motor
+            waiters = read.left() if is_motor else read.failed(error, world.clock.now_s)
+            for waiter, answer in waiters:
+                world.say(f"{self._name}: hands over")
+                waiter.deliver(answer)
+            raise
+        world.oracle.check_sent(self, request.executed_s)
+
+    def _send_lone(self, query: Query, read: LoneRead, result: Request) -> Steps:
+        """As `_send`, of a read that has no ticket."""
+        world = self._world
+        clock, engine = world.clock, world.engine
+        is_again = False
+        while True:
+            branch, request = world.selected, Request()
+            world.send("find", request, world.read(branch, query, read.seen, request))
+            yield request.answered
+            if request.error is None:
+                break
+            world.failed(request.error)
+            if is_again:
+                error = DriverError(request.error)
+                for waiter, answer in read.failed(error, clock.now_s):
+                    waiter.deliver(answer)
+                raise error
+            is_again = True
+        yield from world.on_its_way()
+        address = branch.primary.address
+        read.answerer.address = address
+        reply = world.reply(request.time)
+        engine.command_succeeded(world.next_key(), "find", reply, address, clock.now_s)
+        yield from world.on_its_way()
+        data = request.data if world.choices.below(8) != 7 else None
+        for waiter, answer in read.answered(data, 1, len(request.data), clock.now_s):
+            waiter.deliver(answer)
+        result.executed_s = request.executed_s
+        yield None
 
     def _alone(self, scope: Scope, query: Query, ticket: Any) -> Steps:
         """Sends a read by itself, under its ticket."""

@@ -78,7 +78,7 @@ class Config:
 
 def _batch(choices: Choices) -> BatchSettings:
     return BatchSettings(
-        max_in_flight=1 + choices.below(2),
+        max_in_flight=(1, 1, 2, 4)[choices.below(4)],
         max_batch_ids=2 + choices.below(3),
         max_joined_ms=(60_000, 200)[choices.below(2)],
     )
