@@ -36,9 +36,10 @@ Group = Literal["insert", "update"]
 UNSUPPORTED = frozenset({59, 115, 323})
 """CommandNotFound, CommandNotSupported, APIStrictError: the server cannot bulkWrite (yet)."""
 
-REFUSALS = UNSUPPORTED | {2, 9, 13, 20, 73, 166}
+REFUSALS = UNSUPPORTED | {2, 9, 13, 15, 20, 22, 73, 166}
 """Refusals of a whole command that precede its execution: BadValue, FailedToParse, Unauthorized,
-IllegalOperation, InvalidNamespace, CommandNotSupportedOnView besides.
+Overflow (a document nested too deeply), IllegalOperation, InvalidBSON, InvalidNamespace,
+CommandNotSupportedOnView besides.
 
 Source: https://github.com/mongodb/mongo, src/mongo/base/error_codes.yml
 """

@@ -72,7 +72,7 @@ async def all_of(joining: Joining, command: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("command", ALL)
-@pytest.mark.parametrize("code", [2, 9, 13, 73])
+@pytest.mark.parametrize("code", [2, 9, 13, 15, 22, 73])
 def test_a_refused_batch_is_settled_by_plain_calls(
     site: Site, documents: Any, command: str, code: int
 ) -> None:
