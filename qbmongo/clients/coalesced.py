@@ -1,9 +1,9 @@
 """Writes that travel together: what the three clients share.
 
 A call `join`s: either it gathers with others, and waits for what it will be given (a result,
-`Raised`, SEND_ALONE: make the plain call, or `Go`: make the plain call, and tell that its place on
-the wire is free again), or it is a plain call from the beginning. Clients differ in how they wait,
-in how they send a batch beside their callers, and in how they bring the answers.
+`Raised`, or `Go`: make the plain call, and tell that it is over), or it is a plain call from the
+beginning. Clients differ in how they wait, in how they send a batch beside their callers, and in
+how they bring the answers.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class WriteLanes:
 
 
 class Go(Told):
-    """What a caller is given that makes its plain call in a place on the wire."""
+    """What a caller is given that makes its plain call: in a place on the wire, or as one of those
+    of a batch that have to go alone."""
 
     __slots__ = ("_lane", "_sender", "_sending")
 
@@ -349,13 +350,12 @@ class Sender:
             Write.of(write).failed()
 
     @staticmethod
-    def alone(write: JoinedWrite, told: Any) -> Write:
-        """The plain call of who was told SEND_ALONE or Go."""
+    def alone(write: JoinedWrite, told: Go) -> Write:
+        """The plain call of who was told Go."""
         # Who waits holds what the plain call brings; an error's traceback holds the call.
         write.waiter = None
         plain = Write.of(write)
-        if type(told) is Go:
-            plain.go = told
+        plain.go = told
         return plain
 
     # Sending
@@ -389,12 +389,14 @@ class Sender:
             self.coalescer.counts.left += len(batch.slots) - len(slots)
             batch.slots = slots
             if len(slots) == 1:
-                self._give(batch, [Go(self, lane, batch.sending)])
+                self._give(lane, batch, [Go(self, lane, batch.sending)])
                 return
             if slots:
                 if self._is_sent(lane, batch):
                     return
-                self._give(batch, [SEND_ALONE] * len(slots))
+                with self.engine.lock:
+                    self.coalescer.alone += len(slots)
+                self._give(lane, batch, [SEND_ALONE] * len(slots))
             with self.engine.lock:
                 following = self.coalescer.landed(lane, batch.sending, monotonic())
             if following is None:
@@ -446,7 +448,7 @@ class Sender:
             self.coalescer.off_reason = "fault"
             given = [untold(error) for _ in batch.slots]
         self._record(batch.slots, given)
-        self._give(batch, given)
+        self._give(lane, batch, given)
         self.landed(lane, batch.sending)
 
     def _record(self, writes: list[JoinedWrite], given: list[Any]) -> None:
@@ -476,12 +478,23 @@ class Sender:
         except Exception as error:
             self.engine.fault("settle_write", error)
 
-    def _give(self, batch: Batch, given: list[Any]) -> None:
+    def _give(self, lane: Lane, batch: Batch, given: list[Any]) -> None:
         """Brings each operation of a batch what its caller is given; the batch is over then."""
         writes = batch.slots
         # Write and batch hold each other, and would stay until the garbage collector comes by.
         batch.slots = []
+        if SEND_ALONE in given:
+            given = self._followed(lane, batch, given)
         self._bring(self, writes, given)
+
+    def _followed(self, lane: Lane, batch: Batch, given: list[Any]) -> list[Any]:
+        """What is given, with plain calls that tell when they are over: a flush waits for them."""
+        with self.engine.lock:
+            follow, now_s = self.coalescer.follow, monotonic()
+            return [
+                Go(self, lane, follow(batch, now_s)) if told is SEND_ALONE else told
+                for told in given
+            ]
 
     def _learn(
         self, batch: Batch, reply: BatchReply, verdicts: list[Verdict], patience_s: float

@@ -19,7 +19,7 @@ from motor.metaprogramming import unwrap_args_session, unwrap_kwargs_session
 
 from ..core.lanes import Lane
 from ..records import Batch, JoinedWrite, WriteKind
-from .batches import SEND_ALONE, Raised
+from .batches import Raised
 from .coalesced import Go, Sender
 from .coalesced_async import arm
 from .coalesced_sync import carry, list_indexes
@@ -146,7 +146,7 @@ def bring(sender: Sender, writes: list[JoinedWrite], given: list[Any]) -> None:
     ready: dict[Any, list[tuple[Any, Any]]] = {}
     for write, answer in zip(writes, given, strict=True):
         waiter = write.waiter
-        if answer is SEND_ALONE or type(answer) is Go:
+        if type(answer) is Go:
             _run(functools.partial(_alone, sender, write, answer), waiter.context)
             continue
         ready.setdefault(waiter.loop, []).append((waiter.future, answer))
@@ -155,12 +155,11 @@ def bring(sender: Sender, writes: list[JoinedWrite], given: list[Any]) -> None:
             loop.call_soon_threadsafe(_resolve, pairs, context=contextvars.Context())
 
 
-def _alone(sender: Sender, joined: JoinedWrite, told: Any) -> None:
+def _alone(sender: Sender, joined: JoinedWrite, told: Go) -> None:
     """A gathered write's plain call, in an executor thread."""
     waiter: FutureSlot = joined.waiter
     if is_gone(waiter):
-        if type(told) is Go:
-            told.landed()
+        told.landed()
         return
     answer: Any
     try:

@@ -123,6 +123,7 @@ class Coalescer:
         self._number = 0
         self._unsupported_until_s = -math.inf
         self._flushes: list[tuple[set[Sending], Any]] = []
+        self._following: set[Sending] = set()
 
     def lane(self, namespace: str, group: Group, variant: Any, limits: LaneLimits) -> Lane:
         """The lane of writes of one kind to a namespace, sent with equal options.
@@ -182,8 +183,19 @@ class Coalescer:
 
     # Landing and flushing
 
+    def follow(self, batch: Batch, now_s: float) -> Sending:
+        """A plain call that follows a batch which has not landed yet, in no place of a lane: who
+        flushes waits for it, too, until it has landed."""
+        sending = Sending(now_s)
+        self._following.add(sending)
+        for waited_for, _ in self._flushes:
+            if batch.sending in waited_for:
+                waited_for.add(sending)
+        return sending
+
     def landed(self, lane: Lane, sending: Sending, now_s: float) -> Batch | None:
         """As Lane.landed; flushes that waited for this sending are nearer their end."""
+        self._following.discard(sending)
         if self._flushes:
             self._landed_for_flushes(sending)
         return lane.landed(sending, now_s)
@@ -195,7 +207,7 @@ class Coalescer:
         landed; at once if there is nothing.
         """
         batches: list[tuple[Lane, Batch]] = []
-        waited_for: set[Sending] = set()
+        waited_for = set(self._following)
         for lane in self.lanes():
             batches += [(lane, batch) for batch in lane.take_all(now_s)]
             waited_for.update(lane.sendings())
@@ -247,6 +259,7 @@ class Coalescer:
             lane.reset()
             lane.counts = self.counts
         self._flushes = []
+        self._following = set()
 
 
 def settle(batch: Batch, reply: BatchReply) -> list[Verdict]:

@@ -19,11 +19,12 @@ from pymongo.errors import InvalidOperation, PyMongoError
 from qbmongo import Settings
 from qbmongo.clients.coalesced import Go
 from qbmongo.clients.writes import Write
+from qbmongo.core.transactions import OpenTransactions
 from qbmongo.records import JoinedWrite
-from qbmongo_tests.clients.callers import Callers
+from qbmongo_tests.clients.callers import Callers, just, until
 from qbmongo_tests.clients.joined import ONE_AT_A_TIME, Joining, outcome_of
 from qbmongo_tests.clients.sites import Site, resolved, settled
-from qbmongo_tests.faults import DropReply
+from qbmongo_tests.faults import Answer, DropReply
 from qbmongo_tests.waiting import wait_until
 
 IDS = range(6)
@@ -258,6 +259,43 @@ def test_flush_sends_what_gathers_and_waits_for_all_of_it(site: Site, documents:
 
     site.run(work())
     assert counters(documents) == [1] * 6
+
+
+@pytest.mark.parametrize("why", ["refused", "transaction"])
+def test_flush_waits_for_those_of_a_batch_that_go_alone(
+    site: Site, documents: Any, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    joining = Joining(site)
+    refusal = {"ok": 0, "code": 13, "codeName": "Unauthorized", "errmsg": "not authorized"}
+    site.proxy.on("bulkWrite", Answer(refusal))
+    gate = site.proxy.hold("update")
+
+    async def flush() -> list[int]:
+        await resolved(joining.client.qb.flush())
+        return counters(documents)
+
+    async def work() -> None:
+        held = await joining.begun()
+        callers, flushing = Callers(site), Callers(site)
+        for identity in IDS:
+            callers.start(
+                lambda n=identity: outcome_of(lambda c: increment(c, n), joining.collection)  # type: ignore[misc]
+            )
+        await joining.pending(len(IDS))
+        if why == "transaction":
+            monkeypatch.setattr(OpenTransactions, "wrote_to", lambda *_: True)
+        flushing.start(flush)
+        await (gate.reached() if site.is_async else just(gate.wait()))
+        held.release()
+        await held.callers.results()
+        await until(lambda: joining.stats.in_flight == 0, site)
+        gate.release()
+        assert await flushing.results() == [[1] * 6]
+        assert [outcome.modified_count for outcome in await callers.results()] == [1] * 6
+        assert joining.stats.alone == len(IDS)
+
+    site.run(work())
+    assert site.proxy.counts()["bulkWrite"] == (why == "refused")
 
 
 def test_closing_flushes(site: Site, documents: Any) -> None:
