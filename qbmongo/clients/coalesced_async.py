@@ -98,7 +98,7 @@ def _given_up(sender: Sender, write: JoinedWrite) -> None:
 
 def arm(sender: Sender, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
     """Has a lane looked at when what gathers there is due."""
-    due_s = lane.due_s()
+    due_s = sender.due_s(lane)
     if due_s is not None:
         lane.timer = contextvars.Context().run(
             loop.call_at, _on(loop, due_s), _due, sender, lane, loop

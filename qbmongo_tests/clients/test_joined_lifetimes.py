@@ -19,6 +19,7 @@ from pymongo.errors import InvalidOperation, PyMongoError
 from qbmongo import Settings
 from qbmongo.clients.coalesced import Go
 from qbmongo.clients.writes import Write
+from qbmongo.core.lanes import Lane
 from qbmongo.core.transactions import OpenTransactions
 from qbmongo.records import JoinedWrite
 from qbmongo_tests.clients.callers import Callers, just, until
@@ -468,3 +469,31 @@ def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
+
+
+@pytest.mark.parametrize("name", ["motor", "sync"])
+def test_what_gathers_is_looked_at_by_one_thread_at_a_time(
+    server_uri: str,
+    database_name: str,
+    documents: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    name: str,
+) -> None:
+    """Else another thread may send it in the middle of that, and the call would fail."""
+    site = Site(name, server_uri, database_name)
+    request.addfinalizer(site.close)
+    joining = Joining(site)
+    lock, oldest_s = joining.client._qb.engine.lock, Lane._oldest_s
+    locked: list[bool] = []
+
+    def looked_at(lane: Lane) -> float:
+        locked.append(lock.locked())
+        return oldest_s(lane)
+
+    monkeypatch.setattr(Lane, "_oldest_s", looked_at)
+    calls: list[Any] = [lambda c, n=n: increment(c, n) for n in IDS]
+    outcomes = site.run(joining.together(calls))
+    assert [outcome.modified_count for outcome in outcomes] == [1] * 6
+    assert locked
+    assert all(locked)
