@@ -9,7 +9,8 @@ of single calls (`answers`). Neither BulkWriteError nor ClientBulkWriteException
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -89,7 +90,50 @@ def own_document(write: JoinedWrite) -> Any:
 
 def models(batch: Batch, namespace: str) -> list[Any]:
     """The requests of a batch of updates, replacements and deletes for `client.bulk_write`."""
-    return [_model(write, namespace) for write in batch.slots]
+    first, *others = [_model(write, namespace) for write in batch.slots]
+    return [_Opening(first), *others]
+
+
+class _Opening:
+    """The first request of a batch: has the replies decoded as the driver decodes those of single
+    writes, where what is no UTF-8 is replaced.
+
+    A server cuts long values in the words of an error, also in the middle of a character. One such
+    error would leave the outcome of the whole batch unknown, as `client.bulk_write` has nothing to
+    say against it.
+
+    Source: https://github.com/mongodb/mongo, src/mongo/bson/bsonelement.cpp, toString; PyMongo,
+        Collection._write_response_codec_options
+    """
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def _add_to_client_bulk(self, bulk: Any) -> None:
+        made: Any = type(bulk)
+        # A driver that is made otherwise decodes as it does.
+        if isinstance(getattr(made, "bulk_ctx_class", None), property):
+            bulk.__class__ = _replacing(made)
+        self._request._add_to_client_bulk(bulk)
+
+
+@lru_cache(maxsize=4)
+def _replacing(bulk_type: Any) -> Any:
+    """The driver's class of a client's bulk write (there is one for each driver), but for how its
+    replies are decoded."""
+
+    def contexts(bulk: Any) -> Callable[..., Any]:
+        made = bulk_type.bulk_ctx_class.fget(bulk)
+
+        def make(*args: Any) -> Any:
+            *others, codec = args
+            return made(*others, codec.with_options(unicode_decode_error_handler="replace"))
+
+        return make
+
+    return type(bulk_type.__name__, (bulk_type,), {"bulk_ctx_class": property(contexts)})
 
 
 def _model(write: JoinedWrite, namespace: str) -> Any:

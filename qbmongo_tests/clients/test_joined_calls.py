@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import bson
 import pymongo
 import pytest
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import (
     AutoReconnect,
     ConnectionFailure,
+    DuplicateKeyError,
     OperationFailure,
     PyMongoError,
     WaitQueueTimeoutError,
@@ -209,6 +212,41 @@ def test_a_write_concern_error_reaches_those_without_an_error_of_their_own(
     Comparison(("nowhere at all", site.database), frozenset()).check(alone, ours)
     assert ours[0] is not ours[2]
     assert isinstance(ours[0], WriteConcernError)
+
+
+def test_an_error_whose_words_end_within_a_character_is_its_own_callers(
+    site: Site, documents: Any
+) -> None:
+    """Beside a plain client that is answered the same."""
+    joining = Joining(site)
+    plain = site.plain(uri=site.proxy.uri)[site.database].c
+    error = {"code": 11000, "errmsg": 'E11000 duplicate key error dup key: { u: "gr??..." }',
+             "keyPattern": {"u": 1}, "keyValue": {"u": "gr\xfc\xdf"}}  # fmt: skip
+
+    def cut(document: dict[str, Any]) -> RawBSONDocument:
+        return RawBSONDocument(bson.encode(document).replace(b"gr??", b"gr?\xc3"))
+
+    results = [{"ok": 1, "idx": 0, "n": 1, "nModified": 1},
+               cut({"ok": 0, "idx": 1, "n": 0, "nModified": 0, **error}),
+               {"ok": 1, "idx": 2, "n": 1, "nModified": 1}]  # fmt: skip
+    whole = {"ok": 1, "nErrors": 1, "nMatched": 2, "nModified": 2, "nUpserted": 0, "nInserted": 0,
+             "nDeleted": 0, "cursor": {"id": 0, "ns": "admin.$cmd.bulkWrite",
+                                       "firstBatch": results}}  # fmt: skip
+    single = {"n": 1, "nModified": 1, "ok": 1.0}
+    failed = {"ok": 1, "n": 0, "nModified": 0, "writeErrors": [cut({"index": 0, **error})]}
+    site.proxy.on("bulkWrite", Answer(whole))
+
+    async def work() -> tuple[list[Any], list[Any]]:
+        ours = await joining.together([incremented(n) for n in range(3)])
+        alone = []
+        for reply in (single, failed, single):
+            site.proxy.on("update", Answer(reply))
+            alone.append(await outcome_of(incremented(0), plain))
+        return ours, alone
+
+    ours, alone = site.run(work())
+    assert isinstance(alone[1], DuplicateKeyError)
+    Comparison(("nowhere at all", site.database), frozenset()).check(alone, ours)
 
 
 # What goes its own way
