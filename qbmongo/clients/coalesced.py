@@ -386,8 +386,9 @@ class Sender:
         while True:
             is_gone = self._is_gone
             slots = [write for write in batch.slots if not is_gone(write.waiter)]
-            self.coalescer.counts.left += len(batch.slots) - len(slots)
-            batch.slots = slots
+            if len(slots) < len(batch.slots):
+                with self.engine.lock:
+                    self.coalescer.given_up(batch, slots)
             if len(slots) == 1:
                 self._give(lane, batch, [Go(self, lane, batch.sending)])
                 return

@@ -223,7 +223,7 @@ def _coalesce_stats(engine: Engine) -> CoalesceStats | None:
             direct=counts.direct,
             batches=counts.batches,
             gathered=counts.gathered,
-            sizes=dict(counts.sizes),
+            sizes={size: count for size, count in counts.sizes.items() if count},
             refused=dict(coalescer.refused),
             left=counts.left,
             alone=coalescer.alone,

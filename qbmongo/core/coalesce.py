@@ -252,6 +252,12 @@ class Coalescer:
             elif verdict.kind == "unknown":
                 self.unknown += 1
 
+    def given_up(self, batch: Batch, slots: list[Any]) -> None:
+        """Only these of a batch's operations are sent: the callers of the others gave up after it
+        was dispatched, or nobody told."""
+        self.counts.shrink(batch, slots)
+        batch.slots = slots
+
     def after_fork(self) -> None:
         """In the child: what other threads had under way is theirs, in the parent."""
         self.counts = LaneCounts()

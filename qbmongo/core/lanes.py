@@ -64,6 +64,21 @@ class LaneCounts:
         self.waited_s = self.waited_max_s = 0.0
         self.sizes: Counter[int] = Counter()
 
+    def add(self, operations: int, size: int, sign: int = 1) -> None:
+        """Counts a batch of so many operations and bytes; sign -1: no longer."""
+        if operations:
+            self.batches += sign
+            self.gathered += sign * operations
+            self.bytes += sign * size
+            self.sizes[1 << (operations - 1).bit_length()] += sign
+
+    def shrink(self, batch: Batch, slots: list[Any]) -> None:
+        """Of a batch that was counted, only these operations are sent."""
+        before = len(batch.slots)
+        self.add(before, batch.size, -1)
+        self.add(len(slots), sum(slot.size for slot in slots))
+        self.left += before - len(slots)
+
 
 class Lane:
     """Sendings of one kind to one place, and what gathers behind them.
@@ -238,10 +253,7 @@ class Lane:
         self._bytes -= size
         counts.in_flight += 1
         counts.pending -= len(slots)
-        counts.batches += 1
-        counts.gathered += len(slots)
-        counts.bytes += size
+        counts.add(len(slots), size)
         counts.waited_s += waited_s
         counts.waited_max_s = max(counts.waited_max_s, now_s - slots[0].gathered_s)
-        counts.sizes[1 << (len(slots) - 1).bit_length()] += 1
         return batch

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import InvalidOperation, PyMongoError
@@ -81,7 +82,12 @@ def test_who_cancels_before_dispatch_is_taken_out(cancellable: Site, documents: 
 
     cancellable.run(work())
     assert counters(documents) == [0, 1, 1, 0, 1, 1]
-    assert [len(command["ops"]) for command in joining.commands("bulkWrite")] == [4]
+    [command] = joining.commands("bulkWrite")
+    assert len(command["ops"]) == 4
+    stats = joining.stats
+    assert (stats.batches, stats.gathered, stats.sizes, stats.left) == (1, 4, {4: 1}, 2)
+    one = bson.encode({"_id": 1}), bson.encode({"$inc": {"n": 1}})
+    assert stats.bytes == 4 * sum(map(len, one))
 
 
 def test_who_cancels_after_dispatch_only_stops_waiting(cancellable: Site, documents: Any) -> None:
@@ -123,6 +129,8 @@ def test_everybody_cancelled_before_dispatch_sends_nothing(
         assert (await increment(joining.collection, 1)).modified_count == 1
         stats = joining.stats
         assert (stats.pending, stats.in_flight, stats.held_bytes) == (0, 0, 0)
+        assert (stats.batches, stats.gathered, stats.bytes, stats.left) == (0, 0, 0, 6)
+        assert not stats.sizes
 
     cancellable.run(work())
     assert counters(documents) == [0, 1, 0, 0, 0, 0]
