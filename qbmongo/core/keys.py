@@ -46,8 +46,6 @@ def key_of(op: ReadOp, codec_options: CodecOptions[Any]) -> Hashable | None:
                 if type(value) is dict or name[:1] == "$":
                     if op.projection is None or not _is_positional(op.projection):
                         filter = _canonical_filter(filter, 0)
-                        if filter is _NOTHING:
-                            _encode(op.filter, False, codec_options)  # what cannot be has no key
                     break
         encoded = _encode(filter, False, codec_options)
         if (
@@ -120,7 +118,10 @@ def _canonical_filter(filter: dict[str, Any], depth: int) -> dict[str, Any]:
         canonical[name] = value
     if logical:
         canonical = _unwrapped(canonical)
-    return _NOTHING if _NO_CHOICE in canonical.values() and _is_empty(canonical) else canonical
+    if _NO_CHOICE in canonical.values() and _is_empty(canonical):
+        _encode(canonical)  # its values are left out: what cannot be encoded still has no key
+        return _NOTHING
+    return canonical
 
 
 def _is_empty(filter: dict[str, Any]) -> bool:

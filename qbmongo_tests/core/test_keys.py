@@ -126,6 +126,8 @@ def test_values_are_those_that_the_codec_options_make() -> None:
         ReadOp("find", NS, {"a": object()}),
         ReadOp("find", NS, {"a": {"$in": []}, "b": 2**80}),
         ReadOp("find", NS, {"a": {"$in": []}, "b": "\ud800"}),
+        ReadOp("find", NS, {"$or": [{"a": {"$in": []}, "b": 2**80}, {"c": 1}]}),
+        ReadOp("find", NS, {"$and": [{"a": {"$in": []}, "b": "\ud800"}, {"c": {"$gt": 1}}]}),
         ReadOp("find", NS, {"a\0b": 1, "a": {"$in": []}}),
         ReadOp("find", NS, {5: 1}),  # type: ignore[dict-item]
         ReadOp("find", NS, {"a": 2**80}),
