@@ -230,10 +230,11 @@ def _join_before_count(op: ReadOp, facts: Facts | None) -> ReadOp | None:
         return None
     # Who may not read the other collection is still refused. It is joined once, the same way, by a
     # value that nobody stores: no document of it is looked at, which a view might fail to compute.
+    # $set and $unset would be unknown to servers before 4.2.
     asked: list[Any] = []
     for source, field in sources:
         asked += [
-            {"$set": {_JOINED: _STORED_NOWHERE}},
+            {"$addFields": {_JOINED: _STORED_NOWHERE}},
             {
                 "$lookup": {
                     "from": source,
@@ -243,7 +244,8 @@ def _join_before_count(op: ReadOp, facts: Facts | None) -> ReadOp | None:
                 }
             },
         ]
-    return with_pipeline(op, [*pipeline[:start], pipeline[last], *asked, {"$unset": _JOINED}])
+    asked.append({"$project": {_JOINED: 0}})
+    return with_pipeline(op, [*pipeline[:start], pipeline[last], *asked])
 
 
 def _facet_common_match(op: ReadOp, facts: Facts | None) -> ReadOp | None:
