@@ -77,8 +77,8 @@ class _Handle:
         """How a query would be rewritten before it is sent: each step with rule, reason and source.
 
         Nothing is sent. collection: a collection, or its name as "database.collection". query: a
-        filter, or a pipeline (a list). options: further fields of the command (hint, collation,
-        ...), under which a query may be left as it is.
+        filter, or a pipeline (a list). options: what else is given with it (projection, sort, hint,
+        collation, ...), under which a query may be left as it is.
 
         Raises TypeError or ValueError for what is no query or no name.
         """

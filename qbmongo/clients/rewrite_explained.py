@@ -12,6 +12,9 @@ from ..settings import Settings
 
 __all__ = ["RewriteExplanation", "RewriteStep", "explain_rewrite"]
 
+# Keyword arguments of the driver's methods -> the command's names.
+_FIELDS = {"allow_disk_use": "allowDiskUse", "batch_size": "batchSize", "max_time_ms": "maxTimeMS"}
+
 
 @dataclass(frozen=True, slots=True)
 class RewriteStep:
@@ -64,7 +67,7 @@ def explain_rewrite(
     settings: Settings, collection: Any, query: Any, options: Mapping[str, Any]
 ) -> RewriteExplanation:
     """See `client.qb.explain_rewrite`."""
-    namespace = collection if isinstance(collection, str) else collection.full_name
+    namespace = getattr(collection, "full_name", collection)
     if not isinstance(namespace, str) or "." not in namespace.strip("."):
         raise ValueError(f"collection is {collection!r}; allowed is 'database.collection'")
     kind: ReadKind
@@ -77,7 +80,19 @@ def explain_rewrite(
     part = settings.for_namespace(namespace).rewrite
     if part is None:
         return RewriteExplanation(namespace, query, query, (), None)
-    op = ReadOp(kind, namespace, filter, options=dict(options) or None, pipeline=pipeline)
+    given = {_FIELDS.get(name, name): it for name, it in options.items() if it is not None}
+    given.pop("session", None)  # sees the same documents for both forms
+    op = ReadOp(
+        kind,
+        namespace,
+        filter,
+        given.pop("projection", None),
+        given.pop("sort", None),
+        given.pop("skip", 0),
+        given.pop("limit", 0),
+        given or None,
+        pipeline,
+    )
     _, steps = Rewriter(part.off).rewrite(op, None)
     explained = tuple(
         RewriteStep(

@@ -252,7 +252,45 @@ def test_explain_rewrite_says_what_and_why_and_sends_nothing(site: Site) -> None
         client.qb.explain_rewrite("c", {})
     with pytest.raises(TypeError, match="a filter or a pipeline"):
         client.qb.explain_rewrite(c, 5)
+    with pytest.raises(ValueError, match=r"collection is 5; allowed is 'database\.collection'"):
+        client.qb.explain_rewrite(5, {})
     assert wire.commands == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"projection": {"a": 1}},
+        {"projection": {"a.$": 1}},
+        {"sort": [("at", 1)]},
+        {"skip": 1},
+        {"limit": 2},
+        {"batch_size": 2},
+        {"max_time_ms": 60_000},
+        {"allow_disk_use": True},
+        {"collation": {"locale": "en"}},
+        {"hint": None},
+        {"hint": [("_id", 1)]},
+        {"comment": "x"},
+        {"let": {"x": 1}},
+        {"session": None},
+    ],
+    ids=str,
+)
+def test_explain_rewrite_tells_what_a_call_with_these_options_does(
+    site: Site, options: dict[str, Any]
+) -> None:
+    """Reference: the call itself."""
+    filled(site)
+    client, _ = opened(site, Settings(cache=None, profile=None))
+    c = client[site.database].c
+    explained = client.qb.explain_rewrite(c, LISTED, **options)
+
+    async def call() -> None:
+        await all_of(c.find(LISTED, **options))
+
+    site.run(call())
+    assert client.qb.stats().rewrite.calls == len(explained.steps)
 
 
 async def _loop(c: Any, count: int) -> None:
