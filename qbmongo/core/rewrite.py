@@ -111,8 +111,12 @@ class Rewriter:
         rules = candidates.rules
         if not rules or (op.options is not None and not _OPTIONS.issuperset(op.options)):
             return op, ()
-        if op.projection is not None and any(".$" in name for name in op.projection):
-            return op, ()  # it asks which element matched: that may depend on the form
+        if op.projection is not None:
+            try:
+                if any(".$" in name for name in op.projection):
+                    return op, ()  # it asks which element matched: that may depend on the form
+            except TypeError:
+                return op, ()  # a name that is no string: the driver says so
         steps: list[Step] = []
         while len(steps) < _MAX_STEPS:
             for rule in rules:

@@ -329,6 +329,12 @@ def test_no_stage_is_sent_that_older_servers_do_not_know() -> None:
     assert made == {"$match", "$group", "$count", "$addFields", "$lookup", "$project", "$facet"}
 
 
+@pytest.mark.parametrize("projection", [{5: 1}, {b"a": 1}, ["a", 5]])
+def test_wrong_names_in_a_projection_are_left_to_the_driver(projection: Any) -> None:
+    op = of({"a": {"$in": [1, 1]}}, projection=projection)
+    assert rewrite(op) == (op, ())
+
+
 def test_rules_meet_and_end() -> None:
     pipeline = [
         {"$match": {"a": {"$exists": True, "$in": [1, 1]}}},
