@@ -28,6 +28,7 @@ RULES: tuple[Rule, ...] = (*FILTER_RULES, *PIPELINE_RULES)
 _MAX_STEPS = 32
 _MAX_REMEMBERED = 1_000
 _MAX_SHAPES = 64
+_MAX_SHAPE_BYTES = 4_000
 _MAX_DEPTH = 8
 _MAX_STAGES = 50
 _VALUED = frozenset({"$limit", "$match", "$skip"})
@@ -127,7 +128,9 @@ class Rewriter:
                     break
             else:
                 break
-        if not steps and shape is not None and unchanged is not None:
+        if steps or shape is None or unchanged is None:
+            return op, tuple(steps)
+        if len(shape) <= _MAX_SHAPE_BYTES:
             if len(unchanged) >= _MAX_SHAPES:
                 unchanged.clear()
             unchanged.add(shape)

@@ -401,6 +401,19 @@ def test_what_is_remembered_is_bounded() -> None:
         assert len(known.unchanged) <= rewriting._MAX_SHAPES
 
 
+def test_long_constants_are_not_remembered() -> None:
+    """A list of ids in an expression is part of the shape, and another one in each call."""
+    rewriter = Rewriter()
+    for n in range(3):
+        listed = [f"{n}-{at}" for at in range(2_000)]
+        pipeline = [MATCH, {"$addFields": {"mine": {"$in": ["$user", listed]}}}, SORT]
+        rewriter.rewrite(of(pipeline), None)
+        rewriter.rewrite(of([MATCH, {"$addFields": {"mine": {"$in": ["$user", [n]]}}}, SORT]), None)
+    kept = [shape for known in rewriter._known.values() for shape in known.unchanged]
+    assert len(kept) == 3
+    assert max(map(len, kept)) <= rewriting._MAX_SHAPE_BYTES
+
+
 def test_every_rule_says_what_it_does_when_it_is_equal_and_why() -> None:
     for rule in RULES:
         for text in (rule.what, rule.condition, rule.gain, rule.source):
