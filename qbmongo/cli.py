@@ -7,6 +7,9 @@ advised on could not be read, 130 ended by Ctrl-C. What a command needs is impor
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -70,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     from .demo.errors import DemoError
 
+    _escape_what_cannot_be_printed()
     try:
         command = typer.main.get_command(_app)
         code = command.main(arguments, prog_name="qbmongo", standalone_mode=False)
@@ -91,6 +95,20 @@ def _run(arguments: list[str]) -> int:
 def _complain(message: str) -> int:
     sys.stderr.write(f"qbmongo: {' '.join(message.split())}\n")
     return EXIT_MISUSE
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """Names may hold anything: what a terminal or a pipe cannot take is written as in JSON."""
+    codecs.register_error("qbmongo.escape", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="qbmongo.escape")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _print_version(wanted: bool) -> None:

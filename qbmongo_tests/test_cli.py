@@ -16,7 +16,9 @@ import pymongo
 import pytest
 
 from qbmongo import cli
+from qbmongo.core.profile import Profile
 from qbmongo.demo.errors import DemoError
+from qbmongo.records import ReadOp
 from qbmongo_tests.airport import FLIGHTS, write_airport
 
 # The command on a small airport instead of the installed data.
@@ -181,6 +183,33 @@ def test_saved_profiles_are_shown_and_merged_as_json(
     code, out, _ = run(capsys, "profile", *paths)
     assert code == 0
     assert "2 processes" in out
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("ascii", "größe"), ("utf-8", "\ud800")])
+def test_names_that_the_output_cannot_take_are_escaped(
+    encoding: str, name: str, tmp_path: Path
+) -> None:
+    from qbmongo.profiles import ProfileSnapshot, sketch_scale
+
+    profile = Profile(
+        sketch_scale(), contextlib.nullcontext(), 0.0,
+        slow_ms=1, log_every_s=1, max_shapes=9, samples=1, place_every=9,
+    )  # fmt: skip
+    profile.read_stats(ReadOp("find", "shop.orders", {name: 1})).record(0.1, 1, 0, 0, 1.0)
+    ProfileSnapshot.take(profile, 1.0, 1.0).save(tmp_path / "profile.json")
+    for option in ((), ("--json",)):
+        command = [sys.executable, "-c", "from qbmongo.cli import main; main()", "profile"]
+        done = subprocess.run(
+            [*command, *option, str(tmp_path / "profile.json")],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert json.dumps(name)[1:-1].encode() in done.stdout
+        if option:
+            (row,) = json.loads(done.stdout)["shapes"]
+            assert row["shape"]["filter"][0]["path"] == name
 
 
 def start_demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
