@@ -57,7 +57,13 @@ def _number(
         allowed += ", or None"
     kinds: tuple[type, ...] = (int,) if whole else (int, float)
     number: Any = value
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= number <= high:
+    is_allowed = isinstance(value, kinds) and not isinstance(value, bool) and low <= number <= high
+    if is_allowed and not whole:
+        try:
+            float(value)  # which it becomes with the first duration
+        except OverflowError:
+            is_allowed = False
+    if not is_allowed:
         raise SettingsError(f"{part}.{name} is {value!r}; allowed is {allowed}")
 
 
@@ -336,7 +342,10 @@ class Settings:
         silently without effect.
         """
         env = os.environ if environment is None else environment
-        settings = cls.preset(env.get("QBMONGO_PRESET", "default"))
+        try:
+            settings = cls.preset(env.get("QBMONGO_PRESET") or "default")
+        except SettingsError as error:
+            raise SettingsError(f"from the environment (QBMONGO_PRESET): {error}") from None
         parts: dict[str, Any] = {}
         for name, record in PARTS.items():
             prefix = f"QBMONGO_{name.upper()}"
