@@ -21,8 +21,7 @@ read is a shape of its own (the path "$invalid"). Nothing here raises.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from ..records import ReadOp, WriteOp
@@ -59,8 +58,14 @@ _COLLATION_FIELDS = (
 )
 
 
-# Operators of an update, and fields of each, by which its key is looked up.
+# Operators of an update, and fields of each, by which its key is looked up. Keys with so many
+# characters in their names are remembered, so many of them.
 _MAX_KNOWN = 8
+_MAX_KNOWN_NAMES = 1_000
+_MAX_KNOWN_UPDATES = 1_024
+_Names = tuple[tuple[str, ...], ...]
+_UpdateKey = tuple[tuple[str, tuple[str, ...]], ...]
+_known_updates: dict[_Names, _UpdateKey] = {}
 
 
 def read_shape(op: ReadOp) -> ShapeKey:
@@ -205,7 +210,7 @@ def _collation_value(value: Any) -> Any:
     return int(value) if isinstance(value, (bool, int)) else "other"
 
 
-def _update_key(document: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _update_key(document: Any) -> _UpdateKey:
     """Operators of an update with the top-level fields each touches; a pipeline's stages alone."""
     if type(document) is dict and len(document) <= _MAX_KNOWN:
         names = []
@@ -214,17 +219,23 @@ def _update_key(document: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
                 break
             names.append((operator, *fields))
         else:
-            return _named_key(tuple(names))
+            known = tuple(names)
+            return _known_updates.get(known) or _named_key(known)
     return _any_update_key(document)
 
 
-@lru_cache(maxsize=1024)
-def _named_key(names: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _named_key(names: _Names) -> _UpdateKey:
     """The key of an update of these operators, each with its fields; programs have few of them."""
-    return _any_update_key({operator: dict.fromkeys(fields) for operator, *fields in names})
+    key = _any_update_key({operator: dict.fromkeys(fields) for operator, *fields in names})
+    held = list(chain.from_iterable(names))
+    if set(map(type, held)) == {str} and sum(map(len, held)) <= _MAX_KNOWN_NAMES:
+        if len(_known_updates) >= _MAX_KNOWN_UPDATES:
+            _known_updates.clear()
+        _known_updates[names] = key
+    return key
 
 
-def _any_update_key(document: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _any_update_key(document: Any) -> _UpdateKey:
     if isinstance(document, (list, tuple)):
         document = {name: stage[name] for stage in document[:_MAX_FIELDS] for name in stage}
     parts = []

@@ -18,6 +18,7 @@ from bson.son import SON
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from qbmongo.core import shapes
 from qbmongo.core.shape_filters import MAX_NAME, MAX_NODES, type_class
 from qbmongo.core.shape_forms import shape_form, shape_id, shape_text
 from qbmongo.core.shapes import read_shape, write_shape
@@ -526,6 +527,20 @@ def test_a_key_is_bounded_whatever_the_caller_sends() -> None:
         found = list(parts(find_shape(filter)))
         assert len(found) < MAX_NODES * 4
         assert max(len(part) for part in found if isinstance(part, str)) <= MAX_NAME
+
+
+@pytest.mark.parametrize("name", ["x" * 1_000_000, Name("n")], ids=["long", "of the caller's"])
+def test_names_of_an_update_are_not_kept_whatever_they_are(name: str) -> None:
+    before = dict(shapes._known_updates)
+    key = write_shape(WriteOp("update_one", NS, {"_id": 1}, {"$set": {name: 1}}))
+    assert {type(part) for part in parts(key)} <= {str, int, type(None)}
+    assert shapes._known_updates == before
+
+
+def test_known_updates_are_bounded() -> None:
+    for n in range(2 * shapes._MAX_KNOWN_UPDATES + 5):
+        write_shape(WriteOp("update_one", NS, {"_id": 1}, {"$set": {f"f{n}": 1}}))
+    assert 0 < len(shapes._known_updates) <= shapes._MAX_KNOWN_UPDATES
 
 
 def test_what_is_left_out_of_a_bounded_key_shows() -> None:
