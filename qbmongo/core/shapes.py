@@ -236,14 +236,19 @@ def _named_key(names: _Names) -> _UpdateKey:
 
 
 def _any_update_key(document: Any) -> _UpdateKey:
-    if isinstance(document, (list, tuple)):
+    is_pipeline = isinstance(document, (list, tuple))
+    if is_pipeline:
         document = {name: stage[name] for stage in document[:_MAX_FIELDS] for name in stage}
     parts = []
     for operator, fields in document.items():
-        if isinstance(fields, str):
-            fields = (fields,)
-        elif not isinstance(fields, (dict, list, tuple, Mapping)):
-            fields = ()
+        if not isinstance(fields, DOCUMENT):
+            # Anything else is a value, and wrong, but the names that a stage leaves out.
+            if not is_pipeline or operator != "$unset":
+                fields = ()
+            elif isinstance(fields, str):
+                fields = (fields,)
+            elif not isinstance(fields, (list, tuple)):
+                fields = ()
         roots = {name_of(path).partition(".")[0] for path in islice(fields, MAX_NODES)}
         parts.append((name_of(operator), tuple(sorted(roots)[:_MAX_FIELDS])))
     if len(parts) > 1:

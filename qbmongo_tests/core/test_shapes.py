@@ -368,6 +368,12 @@ def test_an_update_keeps_operators_and_the_fields_they_touch() -> None:
     }
 
 
+def test_a_pipeline_of_an_update_keeps_the_names_it_leaves_out() -> None:
+    for stage, fields in (({"$unset": "a.b"}, ["a"]), ({"$unset": ["b", "a"]}, ["a", "b"])):
+        op = WriteOp("update_many", NS, {}, [{"$set": {"x": 1}}, stage])
+        assert form_of(op)["update"] == {"$set": ["x"], "$unset": fields}
+
+
 def test_inserted_documents_are_no_part_of_a_shape() -> None:
     left = write_shape(WriteOp("insert_one", NS, None, {"a": 1}))
     assert left == write_shape(WriteOp("insert_one", NS, None, {"b": Secret()}))
@@ -512,6 +518,16 @@ def test_no_value_reaches_a_shape() -> None:
         pipeline_shape(pipeline),
         write_shape(WriteOp("update_one", NS, filter, update, options={"arrayFilters": [secret]})),
         write_shape(WriteOp("insert_one", NS, None, {"a": secret})),
+        *(
+            write_shape(WriteOp("update_many", NS, {}, wrong))
+            for wrong in (
+                {"$set": secret},
+                {"$set": [secret]},
+                {"$unset": secret},
+                [{"$set": secret}],
+                [{"$replaceWith": secret}],
+            )
+        ),
     ):
         assert secret not in repr(key)
         assert secret not in json.dumps(shape_form(key))
