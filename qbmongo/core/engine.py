@@ -21,7 +21,7 @@ from .effects import READ_COMMANDS
 from .ledger import Ledger
 from .point_reads import PointReads
 from .profile import Profile
-from .scope import Scope
+from .scope import Scope, slow_rules
 from .store import Entry
 from .stream_sink import StreamSink
 from .tickets import ALONE, Join, Lead, Ticket
@@ -135,6 +135,8 @@ class Engine(StreamSink):
         self.settings = settings
         for scope in list(self._scopes.values()):
             scope.resolve()
+        if self.profile is not None:
+            self.profile.change_rules(lambda name: slow_rules(settings.for_namespace(name)))
 
     def after_fork(self, lock: Any) -> None:
         """In the child of a fork: starts empty, with a lock that nobody holds."""

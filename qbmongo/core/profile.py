@@ -284,6 +284,20 @@ class Profile:
         seen.sort(key=lambda p: p.latency.total_s, reverse=True)
         return tuple(seen), other if other.calls or other.hits.count else None
 
+    def change_rules(self, rules_of: Callable[[str], SlowRules | None]) -> None:
+        """Puts other rules into force for the shapes that are there.
+
+        rules_of: those of a namespace; None leaves its shapes as they are.
+        """
+        with self._lock:
+            found = {name: rules_of(name) for name in {key[0] for key in self._table}}
+            for key, stats in self._table.items():
+                rules = found[key[0]]
+                if rules is not None and rules != stats._rules:
+                    stats._rules = rules
+                    stats._slow_s = rules.slow_s
+                    stats._next_line_s = 0.0
+
     def _new(self, key: ShapeKey, rules: SlowRules | None) -> ShapeStats:
         with self._lock:
             stats = self._table.get(key)

@@ -15,6 +15,7 @@ from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
 from ..records import ReadOp
+from ..settings import Settings
 from .batching import PointRead
 from .cache import Cache
 from .coalesce import limits_of_writes
@@ -34,10 +35,16 @@ if TYPE_CHECKING:
     from .lone_reads import LoneRead
     from .rewrite import Rewriter
 
-__all__ = ["Scope"]
+__all__ = ["Scope", "slow_rules"]
 
 # Why a read is not cached -> it is sent as it was written.
 _AS_WRITTEN = frozenset({"cursor_type", "explain", "modifiers", "option"})
+
+
+def slow_rules(settings: Settings) -> SlowRules | None:
+    """When a call is slow where these settings hold; None where nothing is profiled."""
+    observed = settings.profile
+    return None if observed is None else SlowRules(observed.slow_ms / 1_000, observed.log_every_s)
 
 
 class Scope(Counted):
@@ -86,9 +93,7 @@ class Scope(Counted):
         self.profile: Profile | None = engine.profile if settings.profile is not None else None
         observed = settings.profile
         self.keep_values = observed is not None and observed.keep_values
-        self.rules = (
-            None if observed is None else SlowRules(observed.slow_ms / 1_000, observed.log_every_s)
-        )
+        self.rules = slow_rules(settings)
         self.simple = SimpleReads(self, self.profile)
         cached = settings.cache
         self.cache: Cache | None = engine.cache if cached is not None else None

@@ -156,6 +156,39 @@ def test_a_slow_read_with_a_session_is_logged_with_its_values(
     assert "4711" in line
 
 
+def test_what_is_slow_changes_at_once_also_for_shapes_that_are_known(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = site.ours(PROFILED)
+    c, other = client[site.database].c, client[site.database].other
+
+    async def work() -> None:
+        await resolved(c.find_one({"_id": 4711}))
+        await resolved(c.find_one({"a": 4711}))
+        await resolved(c.update_one({"_id": 4711}, {"$set": {"a": 1}}))
+        await resolved(other.find_one({"a": 4711}))
+
+    def slow() -> dict[tuple[str, ...], int]:
+        return {
+            (s.shape["namespace"].partition(".")[2], s.shape["operation"]): s.slow_calls
+            for s in client.qb.profile().shapes
+            if s.slow_calls
+        }
+
+    site.run(work())
+    assert slow() == {}
+    place = f"{site.database}.c"
+    now = ProfileSettings(place_every=1, slow_ms=0, log_every_s=0, keep_values=True)
+    client.qb.options(place, profile=now)
+    site.run(work())
+    assert slow() == {("c", "find_one"): 1, ("c", "update_one"): 1}
+    assert len([record for record in caplog.records if record.name == "qbmongo.slow"]) == 3
+    assert "other" not in caplog.text
+    client.qb.options(place, profile=PROFILED.profile)
+    site.run(work())
+    assert slow() == {("c", "find_one"): 1, ("c", "update_one"): 1}
+
+
 def test_values_do_not_make_shapes_and_calls_add_up(site: Site) -> None:
     client = site.ours(PROFILED)
     c = client[site.database].c
