@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["AdviseOptions", "run_advise"]
 
 _CREDENTIALS = re.compile("://[^/]*@")
+# Source: https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+_NO_DATABASE = frozenset('/\\. "$*<>:|?\0')
 _SEVERITIES = ("low", "medium", "high")
 
 
@@ -102,6 +104,9 @@ def _chosen(options: AdviseOptions) -> Options:
     given = [name for name, is_given in ways.items() if is_given]
     if len(given) > 1:
         raise AdvisorInputError(f"{' and '.join(given)} exclude each other")
+    for name in options.databases:
+        if not name or not _NO_DATABASE.isdisjoint(name):
+            raise AdvisorInputError(f"--db {name!r}: is not the name of a database")
     on = VerifyOn()
     if options.scratch_uri is not None:
         on = VerifyOn("uri", options.scratch_uri)

@@ -8,6 +8,7 @@ advised on could not be read, 130 ended by Ctrl-C. What a command needs is impor
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import json
 import os
@@ -28,6 +29,7 @@ EXIT_ADVICE = 1
 EXIT_MISUSE = 2
 EXIT_UNREADABLE = 3
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 1  # as rich ends a program whose reader has gone
 
 _WIDTH_OF_NO_TERMINAL = 120
 # Where the parser's errors live differs between versions of typer; the tree is the same.
@@ -77,8 +79,16 @@ def _run(arguments: list[str]) -> int:
     try:
         command = typer.main.get_command(_app)
         code = command.main(arguments, prog_name="qbmongo", standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        _print_no_more()
+        if error.errno == errno.EPIPE:
+            return EXIT_PIPE  # who reads has seen enough
+        return _complain("what it prints cannot be written: no space left")
     except ServerUnreadableError as error:
         _complain(str(error))
         return EXIT_UNREADABLE
@@ -90,6 +100,13 @@ def _run(arguments: list[str]) -> int:
     if code == EXIT_INTERRUPTED:
         sys.stderr.write("qbmongo: interrupted\n")
     return code if isinstance(code, int) else 0
+
+
+def _print_no_more() -> None:
+    """What is still to be printed goes nowhere, and raises nothing when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _complain(message: str) -> int:

@@ -25,6 +25,7 @@ __all__ = [
     "ProfileSettings",
     "RewriteSettings",
     "Settings",
+    "check_namespace",
 ]
 
 #: Names of the rules of rewriting, in their order (core/rewrite.py).
@@ -239,6 +240,15 @@ PARTS: dict[str, type[PartSettings]] = {
 }
 
 
+def check_namespace(owner: str, namespace: Any) -> None:
+    """Raises SettingsError for what cannot be the name of a database or a collection.
+
+    Source: https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+    """
+    if not isinstance(namespace, str) or not all(namespace.split(".")):
+        raise SettingsError(f"{owner}: a namespace is 'database' or 'database.collection'")
+
+
 def _check_part(owner: str, name: str, value: Any) -> None:
     if name not in PARTS:
         raise SettingsError(f"{owner}: no part is called {name!r}; parts are {', '.join(PARTS)}")
@@ -280,8 +290,7 @@ class Settings:
 
     def _checked_override(self, namespace: Any, parts: Any) -> dict[str, Any]:
         owner = f"Settings.overrides[{namespace!r}]"
-        if not isinstance(namespace, str) or not namespace or namespace[0] == ".":
-            raise SettingsError(f"{owner}: a namespace is 'database' or 'database.collection'")
+        check_namespace(owner, namespace)
         if not isinstance(parts, Mapping):
             raise SettingsError(
                 f"{owner} is {parts!r}; allowed is a mapping of part to record or None"

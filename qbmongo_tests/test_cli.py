@@ -69,6 +69,8 @@ def test_help_is_printed(arguments: tuple[str, ...], capsys: pytest.CaptureFixtu
         (("demo", "--bogus"), "--bogus"),
         (("profile",), "FILE"),
         (("profile", "/does/not/exist.json"), "/does/not/exist.json"),
+        (("advise", "--uri", "mongodb://127.0.0.1:1/", "--db", ""), "--db"),
+        (("advise", "--uri", "mongodb://127.0.0.1:1/", "--db", "shop.orders"), "--db"),
     ],
 )
 def test_misuse_is_one_line_that_names_it_and_exit_code_2(
@@ -189,14 +191,7 @@ def test_saved_profiles_are_shown_and_merged_as_json(
 def test_names_that_the_output_cannot_take_are_escaped(
     encoding: str, name: str, tmp_path: Path
 ) -> None:
-    from qbmongo.profiles import ProfileSnapshot, sketch_scale
-
-    profile = Profile(
-        sketch_scale(), contextlib.nullcontext(), 0.0,
-        slow_ms=1, log_every_s=1, max_shapes=9, samples=1, place_every=9,
-    )  # fmt: skip
-    profile.read_stats(ReadOp("find", "shop.orders", {name: 1})).record(0.1, 1, 0, 0, 1.0)
-    ProfileSnapshot.take(profile, 1.0, 1.0).save(tmp_path / "profile.json")
+    write_profile(tmp_path / "profile.json", name)
     for option in ((), ("--json",)):
         command = [sys.executable, "-c", "from qbmongo.cli import main; main()", "profile"]
         done = subprocess.run(
@@ -210,6 +205,37 @@ def test_names_that_the_output_cannot_take_are_escaped(
         if option:
             (row,) = json.loads(done.stdout)["shapes"]
             assert row["shape"]["filter"][0]["path"] == name
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_what_cannot_be_printed_is_one_line_or_nothing(tmp_path: Path) -> None:
+    file = str(write_profile(tmp_path / "profile.json", "a"))
+    command = [sys.executable, "-c", "from qbmongo.cli import main; main()", "profile", file]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert done.stderr == b"qbmongo: what it prints cannot be written: no space left\n"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        for option in ((), ("--json",)):
+            done = subprocess.run(
+                [*command, *option], stdout=nobody, stderr=subprocess.PIPE, check=False
+            )
+            assert (done.returncode, done.stderr) == (1, b"")
+
+
+def write_profile(path: Path, name: str) -> Path:
+    """A profile of one find by a field of this name."""
+    from qbmongo.profiles import ProfileSnapshot, sketch_scale
+
+    profile = Profile(
+        sketch_scale(), contextlib.nullcontext(), 0.0,
+        slow_ms=1, log_every_s=1, max_shapes=9, samples=1, place_every=9,
+    )  # fmt: skip
+    profile.read_stats(ReadOp("find", "shop.orders", {name: 1})).record(0.1, 1, 0, 0, 1.0)
+    ProfileSnapshot.take(profile, 1.0, 1.0).save(path)
+    return path
 
 
 def start_demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -135,6 +135,8 @@ WRONG_OVERRIDES: list[tuple[Any, str]] = [
     (5, r"Settings\.overrides is 5; allowed is a mapping"),
     ({"": {}}, r"a namespace is 'database' or 'database\.collection'"),
     ({".c": {}}, r"a namespace is 'database' or 'database\.collection'"),
+    ({"a.": {}}, r"a namespace is 'database' or 'database\.collection'"),
+    ({"a..b": {}}, r"a namespace is 'database' or 'database\.collection'"),
     ({5: {}}, r"overrides\[5\]: a namespace is"),
     ({"a": None}, r"overrides\['a'\] is None; allowed is a mapping of part"),
     (

@@ -182,7 +182,7 @@ def distinct_op(scope: Scope, key: Any, filter: Any, options: Mapping[str, Any])
     """distinct as an operation; None where only the driver can tell what is meant."""
     if filter is None:
         filter = _EMPTY
-    if not isinstance(key, str) or not isinstance(filter, Mapping) or "query" in options:
+    if type(key) is not str or not isinstance(filter, Mapping) or "query" in options:
         return None
     rest = dict(options)
     if scope.concern is not None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import QbError, QbTimeoutError
-from ..settings import PartSettings, Settings
+from ..settings import PartSettings, Settings, check_namespace
 from .parts import UNCACHED, Parts
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class _Handle:
             if parts:
                 raise TypeError("options of the whole client are given when it is made (qb=...)")
             return self._parts.settings
+        check_namespace(f"options({namespace!r})", namespace)
         if parts:
             self._parts.configure(self._parts.settings.overridden(namespace, parts))
         return self._parts.settings.for_namespace(namespace)

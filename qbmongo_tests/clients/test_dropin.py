@@ -16,7 +16,7 @@ from typing import Any
 import bson
 import pymongo
 import pytest
-from bson import SON, Binary, CodecOptions, Decimal128, ObjectId, UuidRepresentation
+from bson import SON, Binary, Code, CodecOptions, Decimal128, ObjectId, UuidRepresentation
 from bson.codec_options import DatetimeConversion, TypeCodec, TypeRegistry
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
@@ -33,7 +33,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from qbmongo import Settings
+from qbmongo import Settings, SettingsError
 from qbmongo_tests.clients.sites import Site, Wire, ready, resolved
 from qbmongo_tests.faults import Answer
 
@@ -963,3 +963,23 @@ def test_errors_of_the_server_are_the_drivers_objects(site: Site) -> None:
         await ready(client, site.database, "c")
 
     site.run(work())
+
+
+@pytest.mark.parametrize("namespace", [5, "", "a.", "a..b", b"a.b"])
+def test_options_of_what_is_no_namespace_name_it(site: Site, namespace: Any) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"options({namespace!r})")):
+        site.ours().qb.options(namespace)
+
+
+def test_a_key_of_distinct_that_is_no_plain_string_is_the_drivers_business(site: Site) -> None:
+    client, plain = site.cached("c")[0], site.plain()
+
+    async def work() -> None:
+        ours, theirs = client[site.database].c, plain[site.database].c
+        await resolved(theirs.insert_one({"a": 1}))
+        for _ in range(2):
+            told = await outcome(lambda: ours.distinct(Code("a")))
+            assert told[:1] == (await outcome(lambda: theirs.distinct(Code("a"))))[:1]
+
+    site.run(work())
+    assert client.qb.stats().faults == {}

@@ -1,8 +1,9 @@
 """Lanes, batches and settlement, in interleavings that a fake driver and a fake server explore.
 
 Every operation is applied at most once; what its caller is told is what its single call would have
-given at that place of the server's order, or that nobody knows. QBMONGO_COALESCE_OPERATIONS sets
-how many operations are made (200,000 in the long run), QBMONGO_COALESCE_SEED where the runs begin.
+given at that place of the server's order, or that nobody knows. QBMONGO_JOINED_OPERATIONS sets
+how many operations are made (200,000 in the long run), QBMONGO_JOINED_OPERATIONS_SEED where the
+runs begin.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 from qbmongo_tests.core.joining.explorer import Report, explore, run_once
 from qbmongo_tests.core.machine.choices import Choices
 
-OPERATIONS = int(os.environ.get("QBMONGO_COALESCE_OPERATIONS", "8000"))
-SEED = int(os.environ.get("QBMONGO_COALESCE_SEED", "0"))
+OPERATIONS = int(os.environ.get("QBMONGO_JOINED_OPERATIONS", "8000"))
+SEED = int(os.environ.get("QBMONGO_JOINED_OPERATIONS_SEED", "0"))
 
 
 def test_every_caller_is_told_what_its_single_call_would_have_given() -> None:

@@ -1,6 +1,6 @@
 """Reads of one key have one answer: the canonical forms of core/keys.py against the server.
 
-QBMONGO_REWRITE_KEY_PAIRS sets how many pairs each test compares.
+QBMONGO_KEY_PAIRS sets how many pairs each test compares.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from qbmongo_tests.rewrite.harness import Different, collections
 from qbmongo_tests.rewrite.reads import Case, Reads
 from qbmongo_tests.rewrite.writings import another_writing
 
-PAIRS = int(os.environ.get("QBMONGO_REWRITE_KEY_PAIRS", "1500"))
+PAIRS = int(os.environ.get("QBMONGO_KEY_PAIRS", "1500"))
 FOUND_OUT_WITHIN = 5_000
-SEED = int(os.environ.get("QBMONGO_REWRITE_SEED", "0"))
+SEED = int(os.environ.get("QBMONGO_PAIRS_SEED", "0"))
 
 
 def _key(op: ReadOp) -> Hashable | None:

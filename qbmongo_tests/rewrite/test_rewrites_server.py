@@ -1,9 +1,9 @@
 """Every rewrite against the server: what was written and what is sent have the same answer.
 
-The reference is the plain driver with the read as it was written. QBMONGO_REWRITE_PAIRS sets how
-many pairs are compared and QBMONGO_REWRITE_SEED the first of the seeds, for long runs:
+The reference is the plain driver with the read as it was written. QBMONGO_PAIRS sets how
+many pairs are compared and QBMONGO_PAIRS_SEED the first of the seeds, for long runs:
 
-    QBMONGO_REWRITE_PAIRS=1000000 pytest qbmongo_tests/rewrite -k every_rewrite
+    QBMONGO_PAIRS=1000000 pytest qbmongo_tests/rewrite -k every_rewrite
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from qbmongo_tests.rewrite.harness import Different, compare_pairs
 from qbmongo_tests.rewrite.mutants import MUTANTS, mutated
 from qbmongo_tests.rewrite.pipelines import PipelineReads
 
-PAIRS = int(os.environ.get("QBMONGO_REWRITE_PAIRS", "20000"))
-SEED = int(os.environ.get("QBMONGO_REWRITE_SEED", "0"))
+PAIRS = int(os.environ.get("QBMONGO_PAIRS", "20000"))
+SEED = int(os.environ.get("QBMONGO_PAIRS_SEED", "0"))
 # Pairs of one rule in a run of PAIRS, at least.
 SHARE = 30
 
