@@ -53,6 +53,8 @@ _STRINGLESS = _PLAIN | {float, Decimal128, type(None)}
 _OWN_FORM = frozenset({int, str, ObjectId})
 # Nobody can change their values, no codec their encoding, and equal ones are encoded alike.
 PLAIN_KEYS = frozenset({int, ObjectId})
+# Of fewer characters, in at most four times as many bytes, are the texts of `plain_id`.
+_MAX_TEXT = MAX_KEY_BYTES // 4
 _SWITCHES = frozenset({bool, int, float, Int64})
 
 
@@ -157,7 +159,8 @@ def plain_id(filter: dict[Any, Any]) -> tuple[Any, bytes] | None:
         filter: the caller's own; it is read once.
 
     Returns:
-        The value, an int or an ObjectId, and the field, encoded as bson.encode does.
+        The value, an int, an ObjectId or a str of moderate length, and the field, encoded as
+        bson.encode does.
 
     Source: https://bsonspec.org/spec.html
     """
@@ -175,15 +178,19 @@ def plain_id(filter: dict[Any, Any]) -> tuple[Any, bytes] | None:
                     return value, b"\x12_id\x00" + _INT64(value)
             elif kind is ObjectId:
                 return value, b"\x07_id\x00" + value.binary
+            elif kind is str and len(value) < _MAX_TEXT:
+                text = value.encode()
+                return value, b"\x02_id\x00" + _INT32(len(text) + 1) + text + b"\x00"
             return None
-    except RuntimeError:  # another thread has added something meanwhile
-        pass
+    except (RuntimeError, UnicodeEncodeError):
+        pass  # another thread has added something meanwhile; or the driver says what is wrong
     return None
 
 
 def id_filter(element: bytes) -> bytes:
     """The filter, encoded. element: of `plain_id`."""
-    return _HEADS[len(element)] + element + b"\x00"
+    size = len(element)
+    return (_HEADS.get(size) or _INT32(size + 5)) + element + b"\x00"
 
 
 def _has_string(value: Any, *, top: bool) -> bool:

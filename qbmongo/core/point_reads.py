@@ -28,7 +28,7 @@ from .fills import PointFill, PointTerms
 from .joined_finds import JoinedFind, Waiters
 from .lanes import Lane, LaneLimits
 from .lone_reads import LoneRead
-from .point_keys import PLAIN_KEYS, PointKey, id_filter, point_key
+from .point_keys import PointKey, id_filter, point_key
 from .profile import ShapeStats
 from .tickets import ALONE, Lead, Ticket
 from .trust import Facts
@@ -141,7 +141,7 @@ class PointReads:
 
         Args:
             scope: one of those that hold these point reads.
-            asked: of `plain_id`.
+            asked: of `plain_id`. A text joins nobody.
             codec: the collection's codec options.
             new_waiter: makes whoever is to be told.
 
@@ -154,12 +154,15 @@ class PointReads:
             return None
         try:
             value, element = asked
+            is_gathering = gathering.lane.is_gathering
+            if is_gathering and type(value) is str:
+                return None  # a collation may make two of them one
             alike = gathering.known.get(type(value))
             if alike is None or alike.scope is not scope:
                 alike = self._learn(gathering, scope, value)
                 if alike is None:
                     return None
-            if not gathering.lane.is_gathering:
+            if not is_gathering:
                 lone = LoneRead(self, gathering, scope, value, alike.stats, now_s)
                 return lone if self._go_alone(gathering, alike, lone, element) else None
             read = PlainRead(scope, gathering, value, element, alike.stats, new_waiter(), now_s)
@@ -262,7 +265,7 @@ class PointReads:
         """What reads by values of this type have in common; None: they need to be looked at."""
         # Settings that change meanwhile put another dict in its place.
         known = gathering.known
-        if type(value) not in PLAIN_KEYS or scope.options is not None or scope.variant is not None:
+        if scope.options is not None or scope.variant is not None:
             return None
         facts = self._facts()
         if facts is not None and facts.refusal is not None:

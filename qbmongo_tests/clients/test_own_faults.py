@@ -210,7 +210,7 @@ def test_a_fault_in_what_a_command_says_is_taken_for_any_write(
 
 
 # Which settlement the answer to a find_one goes through, by its `_id`.
-SETTLEMENTS = [("settle", "text"), ("settle_points", 1)]
+SETTLEMENTS = [("settle", 1.5), ("settle_points", 1)]
 
 
 @pytest.mark.parametrize(("settlement", "identity"), SETTLEMENTS)

@@ -41,6 +41,7 @@ from .test_cache import A1, B2, LEASE_S, PLAIN
 from .test_point_fills import COLLATED, IDS, _effect
 
 CODEC = DEFAULT_CODEC_OPTIONS
+NAMES = ("name", "Name", "größe")
 
 
 class Interrupted(BaseException):
@@ -258,7 +259,7 @@ def _step(draw: random.Random, general: General, now_s: float) -> tuple[str, Any
     kind = draw.choices(tuple(_WEIGHTS), tuple(_WEIGHTS.values()))[0]
     on_the_wire = len(general.sent)
     if kind == "begin" and on_the_wire < 7:
-        identity = draw.choice(IDS)
+        identity = draw.choice((*IDS, *NAMES))
         return kind, lambda s: s.begin(identity, now_s)
     if kind == "answer" and on_the_wire:
         at, found = draw.randrange(on_the_wire), draw.random() < 0.8
@@ -271,6 +272,8 @@ def _step(draw: random.Random, general: General, now_s: float) -> tuple[str, Any
         error = draw.choice((Interrupted(), ValueError("the driver's")))
         return kind, lambda s: s.fail(at, error, now_s)
     effect = _effect(draw)
+    if draw.random() < 0.2:
+        effect = Effect("delete", "d.c", frozenset({draw.choice(NAMES)}))
     if kind == "write":
         return kind, lambda s: s.cache.close([effect])
     if kind == "event":

@@ -102,6 +102,8 @@ def _values() -> Iterator[Any]:
     for _ in range(500):
         yield draw.randrange(-(2**63), 2**63) >> draw.randrange(64)
         yield ObjectId(draw.randbytes(12))
+        yield "".join(draw.choices("aé\0😀$._ ", k=draw.randrange(12)))
+    yield from ("a" * 255, "\uffff" * 255)
 
 
 def test_a_plain_id_is_encoded_as_bson_does_and_its_key_is_the_exact_key() -> None:
@@ -135,7 +137,9 @@ class _Number(int):
         {"_id": 1.0},
         {"_id": Int64(1)},
         {"_id": _Number(1)},
-        {"_id": "a"},
+        {"_id": "a" * 300},
+        {"_id": "\ud800"},
+        {"_id": _Name("a")},
         {"_id": None},
         {"_id": {"$gt": 1}},
         {"_id": [1]},
