@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import bson
@@ -194,6 +194,21 @@ def give_up(fill: Fill) -> list[Any]:
     return waiters
 
 
+def _keeps_id(projection: Mapping[str, Any]) -> bool:
+    """Whether documents under a projection show their `_id` as it is stored, and whole.
+
+    A value that is no number and no boolean takes its place, and a path below it leaves a part out.
+
+    Source: https://www.mongodb.com/docs/manual/reference/method/db.collection.find/#projection
+    """
+    for name, kept in projection.items():
+        if name.startswith("_id.") or (
+            name == "_id" and (not isinstance(kept, (bool, int, float)) or not kept)
+        ):
+            return False
+    return True
+
+
 def ids_of(fill: Fill, data: bytes) -> list[Hashable] | None:
     """Canonical `_id`s of every document of an answer; None where it does not carry them.
 
@@ -203,11 +218,8 @@ def ids_of(fill: Fill, data: bytes) -> list[Hashable] | None:
     op = fill.op
     if op.kind not in ("find", "find_one"):
         return None
-    projection = op.projection
-    if projection is not None and "_id" in projection:
-        kept = projection["_id"]
-        if isinstance(kept, (dict, str)) or not kept:
-            return None
+    if op.projection is not None and not _keeps_id(op.projection):
+        return None
     try:
         return [canonical(document["_id"]) for document in bson.decode_all(data, EXACT_CODEC)]
     except (KeyError, TypeError, InvalidBSON):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bson import Decimal128
+from bson import Decimal128, ObjectId
 from pymongo.collation import Collation
 from pymongo.errors import BulkWriteError
 
@@ -205,6 +205,17 @@ MOVED = [
         AB,
         [lambda c: c.find_one({"_id": 2}), lambda c: c.find_one({"_id": 2.0}), a_is_1],
         lambda c: c.update_one({"_id": Decimal128("2.0")}, {"$set": {"a": 1.0}}),
+    ),
+    Moves(
+        "of an _id that is shown in part, or as another value",
+        [{"_id": {"a": 1, "b": 2}, "n": 1}],
+        [
+            lambda c: c.find({}, {"_id.a": 1, "n": 1}),
+            lambda c: c.find({}, {"_id.b": 0}),
+            lambda c: c.find({}, {"_id": ["$n"], "n": 1}),
+            lambda c: c.find({}, {"_id": ObjectId("0" * 24), "n": 1}),
+        ],
+        lambda c: c.update_one({"_id": {"a": 1, "b": 2}}, {"$set": {"n": 2}}),
     ),
     Moves(
         "of an expression",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import bson
 import pytest
+from bson import ObjectId
 
 from qbmongo.core import invalidation as invalidation_module
 from qbmongo.core.cache import Cache, Fill
@@ -489,6 +490,22 @@ def test_ids_of_an_answer_are_any_where_it_does_not_carry_them() -> None:
     assert ids_of(shown, data) == [canonical(1)]
     assert ids_of(hidden, data) is None
     assert ids_of(count, data) is None
+
+
+@pytest.mark.parametrize(
+    "projection",
+    [
+        {"_id.a": 1},
+        {"_id.a": 0},
+        {"v": 1, "_id.a": 1},
+        {"_id": ObjectId(), "v": 1},
+        {"_id": ["$v"], "v": 1},
+        {"_id": None, "v": 1},
+    ],
+)
+def test_ids_that_a_projection_changes_say_nothing(projection: dict[str, Any]) -> None:
+    fill = begin(trusted_cache(), ReadOp("find", "d.c", {}, projection))
+    assert ids_of(fill, bson.encode({"_id": {"a": 1}})) is None
 
 
 def test_a_string_that_is_no_utf8_is_no_fault() -> None:
