@@ -3,9 +3,9 @@
 `may_affect` may say yes too often and never says no wrongly. The argument for each "no":
 
 - An entry confined to `_id`s by its filter computes nothing from any other document.
-- `_id` never changes, so an update of other paths than those that filter and sort read leaves
-  membership and order alone; then only answers that contain the document, and show a changed path,
-  differ.
+- What an `_id` is equal to never changes, so an update of other paths than those that filter and
+  sort read leaves membership and order alone; then only answers that contain the document, and show
+  a changed path, differ. (A replacement may make a number in it one of another type: 5 and 5.0.)
 - A new document that the filter does not match enters no answer.
 - A document that a complete answer does not contain was outside it: its deletion moves others in
   only if it was counted before them (skip). With a limit alone the answer is still the first N.
@@ -151,12 +151,12 @@ def _update_affects(paths: Paths | None, footprint: Footprint, contained: bool) 
     return (
         _changes(paths, footprint.filter_paths)
         or _changes(paths, footprint.sort_paths)
-        or (contained and _changes(paths, footprint.projected_paths))
+        or (contained and overlap(paths, footprint.projected_paths))
     )
 
 
 def _changes(written: Paths | None, read: Paths | None) -> bool:
-    """Whether an update may change what is read; the `_id` it never changes."""
+    """Whether an update may change what is compared: what the `_id` is equal to it never does."""
     return read != _ID_PATHS and overlap(written, read)
 
 

@@ -33,6 +33,8 @@ Paths = frozenset[str]
 
 NO_PATHS: Paths = frozenset()
 _ID_PATHS: Paths = frozenset({"_id"})
+# An `_id` stays equal to itself for ever, but a number may become one of another type.
+_ID_TYPE = "_id.$type"
 
 _LOGICAL = frozenset({"$and", "$or", "$nor"})
 
@@ -214,9 +216,12 @@ def _collect_filter(filter: Any, paths: set[str]) -> bool:
         return False
     for name, value in filter.items():
         if not name.startswith("$"):
-            if not _is_local(readable(value)):
+            value = readable(value)
+            if not _is_local(value):
                 return False
             paths.add(strip_positions(name))
+            if name == "_id" and _asks_type(value):
+                paths.add(_ID_TYPE)
         elif name in _LOGICAL:
             if not isinstance(value, (list, tuple)) or not _collect_each(value, paths):
                 return False
@@ -239,6 +244,13 @@ def _is_local(condition: Any) -> bool:
         and (operator != "$not" or _is_local(readable(condition["$not"])))
         for operator in operators
     )
+
+
+def _asks_type(condition: Any) -> bool:
+    """Whether a condition may tell values apart that are equal."""
+    if not isinstance(condition, Mapping):
+        return False
+    return "$type" in condition or ("$not" in condition and _asks_type(readable(condition["$not"])))
 
 
 def _operators(condition: Mapping[str, Any]) -> Iterable[str]:

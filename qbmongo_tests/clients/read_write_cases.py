@@ -218,6 +218,19 @@ MOVED = [
         lambda c: c.update_one({"_id": {"a": 1, "b": 2}}, {"$set": {"n": 2}}),
     ),
     Moves(
+        "by an equal _id of another type",
+        [{"_id": 5, "n": 1}],
+        [
+            lambda c: c.find_one({"_id": 5}, {"_id": 1}),
+            lambda c: c.find({}, {"_id": 1}),
+            lambda c: c.find({"_id": {"$type": "double"}}),
+            lambda c: c.count_documents({"_id": {"$not": {"$type": "int"}}}),
+            lambda c: c.distinct("_id"),
+            lambda c: c.aggregate([{"$group": {"_id": "$_id"}}]),
+        ],
+        lambda c: c.replace_one({"_id": 5}, {"_id": 5.0, "n": 1}),
+    ),
+    Moves(
         "of an expression",
         AB,
         [

@@ -158,6 +158,27 @@ UPDATES = [
         "keep",
     ),
     Pair(
+        "a replacement may make the _id a number of another type",
+        find({"_id": {"$gt": 6}}, projection={"_id": 1}),
+        [7],
+        update({"_id": 7}, {"_id": 7.0, "a": 1}),
+        "drop",
+    ),
+    Pair(
+        "the type of an _id that a replacement changes",
+        find({"_id": {"$not": {"$type": "int"}}}),
+        [],
+        update({"_id": 7}, {"_id": 7.0, "a": 1}),
+        "drop",
+    ),
+    Pair(
+        "the type of an _id that an operator cannot change",
+        find({"_id": {"$type": "double"}}),
+        [],
+        SET_BALANCE,
+        "keep",
+    ),
+    Pair(
         "a positional update",
         find({"laps.time": 60}),
         [8],
