@@ -11,6 +11,7 @@ from bson.raw_bson import RawBSONDocument
 
 from ..records import Effect, Footprint
 from .frozen import EXACT_CODEC
+from .snapshots import readable
 from .store import Entry
 from .trust import Facts
 
@@ -62,12 +63,9 @@ def collated(footprint: Footprint) -> Footprint:
     return footprint
 
 
-def _readable(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _decoded(document.raw) if isinstance(document, RawBSONDocument) else document
-
-
 def private_effect(effect: Effect, facts: Facts | None) -> Effect:
-    """An own effect as it may be kept: documents decoded, ids that a collation blurs made "any"."""
+    """An own effect as it may be kept: documents decoded, or unknown where that loses something;
+    ids that a collation blurs made "any"."""
     ids = effect.ids
     blurs = facts is not None and not facts.simple and effect.kind != "insert"
     if blurs and ids is not None and any(_has_string(form) for form in ids):
@@ -76,8 +74,16 @@ def private_effect(effect: Effect, facts: Facts | None) -> Effect:
     if documents is not None:
         for document in documents:
             if isinstance(document, RawBSONDocument):
-                documents = tuple(map(_readable, documents))
+                documents = _read(documents)
                 break
     if ids is effect.ids and documents is effect.documents:
         return effect
     return replace(effect, ids=ids, documents=documents)
+
+
+def _read(documents: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...] | None:
+    """Documents without raw ones; None where what Python shows of one is not all that is stored."""
+    try:
+        return tuple(map(readable, documents))
+    except TypeError:
+        return None

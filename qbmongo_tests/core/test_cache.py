@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import bson
 import pytest
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 
 from qbmongo.core import invalidation as invalidation_module
 from qbmongo.core.cache import Cache, Fill
@@ -479,6 +481,22 @@ def test_an_insert_drops_the_absence_of_its_document() -> None:
     keep(cache, by_id(5))
     cache.close([Effect("insert", "d.c", frozenset({canonical(5.0)}))])
     assert kept(cache, by_id(5)) is None
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [b"\x10g\0\x01\0\0\0\x10g\0\x02\0\0\0", b"\x0eg\0\x02\0\0\0x\0", b"\x06g\0"],
+    ids=["a field twice", "a symbol", "undefined"],
+)
+def test_an_inserted_raw_document_that_python_cannot_show_may_match(elements: bytes) -> None:
+    cache = trusted_cache()
+    content = b"\x10_id\0\x09\0\0\0" + elements + b"\0"
+    document = RawBSONDocument(struct.pack("<i", 4 + len(content)) + content)
+    keep(cache, by_group(1))
+    keep(cache, by_id(5))
+    cache.close([Effect("insert", "d.c", frozenset({9}), None, (document,))])
+    assert kept(cache, by_group(1)) is None
+    assert kept(cache, by_id(5)) is not None
 
 
 def test_ids_of_an_answer_are_any_where_it_does_not_carry_them() -> None:
