@@ -142,7 +142,7 @@ class Ledger:
             return left
         effects = effects_of(command_name, database, command, mutable_ok=mutable_ok)
         if effects:
-            kept = command.get("autocommit") is False and self._keep(_turn(command), effects)
+            kept = command.get("autocommit") is False and self._keep(command, effects)
             if not kept or EVERYTHING in effects:
                 # Nobody knows whether an unknown command waits for the commit.
                 concern = command.get("writeConcern")
@@ -211,16 +211,21 @@ class Ledger:
 
     # Transactions
 
-    def _keep(self, turn: _Turn | None, effects: tuple[Effect, ...]) -> bool:
+    def _keep(self, command: Mapping[str, Any], effects: tuple[Effect, ...]) -> bool:
         """Keep effects until their transaction's outcome; False if there is no such transaction."""
+        turn = _turn(command)
         if turn is None:
             return False
         transaction = self._transactions.get(turn.session)
         if transaction is None:
+            some_were_forgotten = self._evicted
             if len(self._transactions) >= self._max_transactions:
                 del self._transactions[next(iter(self._transactions))]
                 self._evicted = True
             transaction = self._transactions[turn.session] = _Transaction(turn.number)
+            if some_were_forgotten and not command.get("startTransaction"):
+                # It may be one of them, with what it wrote before.
+                transaction.add((EVERYTHING,))
         if transaction.number != turn.number:
             return False
         transaction.add(effects)

@@ -240,6 +240,17 @@ def test_a_transaction_that_was_forgotten_commits_everything() -> None:
     assert wire.send(commit(1, TWO)) == Closed((DELETED,))
 
 
+def test_a_transaction_that_goes_on_after_it_was_forgotten_commits_everything() -> None:
+    wire = Wire(max_transactions=1)
+    wire.transaction(1, ONE)
+    wire.transaction(1, TWO)
+    assert wire.send(delete(8, **turn(1, ONE))) == NOTHING
+    assert wire.send(commit(1, ONE)) == Closed((EVERYTHING, ALSO_DELETED))
+    # One that begins is known from its first command on.
+    assert wire.send(delete(7, startTransaction=True, **turn(2, TWO))) == NOTHING
+    assert wire.send(commit(2, TWO)) == Closed((DELETED,))
+
+
 def test_a_transaction_keeps_a_bounded_number_of_new_documents() -> None:
     wire = Wire()
     for identity in range(1_000):
