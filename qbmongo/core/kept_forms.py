@@ -67,7 +67,8 @@ def private_effect(effect: Effect, facts: Facts | None) -> Effect:
     """An own effect as it may be kept: documents decoded, or unknown where that loses something;
     ids that a collation blurs made "any"."""
     ids = effect.ids
-    blurs = facts is not None and not facts.simple and effect.kind != "insert"
+    # Facts that only a time to live vouches for are forgotten before the answers they let in.
+    blurs = (facts is None or not facts.simple) and effect.kind != "insert"
     if blurs and ids is not None and any(_has_string(form) for form in ids):
         ids = None
     documents = effect.documents

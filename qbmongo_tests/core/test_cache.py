@@ -411,6 +411,20 @@ def test_without_a_stream_facts_live_no_longer_than_answers() -> None:
     begin(cache, op, 19.9, ttl_s=5.0)
 
 
+def test_an_own_write_drops_by_collation_also_while_facts_are_asked_for_again() -> None:
+    cache = new_cache()
+    op = ReadOp("find_one", "d.c", {"_id": "a"})
+    assert cache.begin("k", op, 10.0, ttl_s=5.0, max_bytes=99, share=False) == "facts"
+    learn(cache, Facts(None, simple=False))
+    settle(cache, begin(cache, op, 14.0, ttl_s=5.0), {"_id": "A"}, now_s=14.1)
+    assert cache.begin("k", by_id(2), 15.0, ttl_s=5.0, max_bytes=99, share=False) == "facts"
+    entry = kept(cache, op)
+    assert entry is not None
+    assert entry.expires_s == 19.0
+    cache.close([Effect("delete", "d.c", frozenset({"a"}))])
+    assert kept(cache, op) is None
+
+
 # Forks
 
 
