@@ -304,14 +304,15 @@ class Flights(Invalidation):
             fill.stats,
             key_bytes(fill.key),
         )
-        if not self.store.put(entry):
-            self.refused["too_large"] += 1
-            return
+        # What drops it is there before it can be served, wherever an interrupt (Ctrl-C) strikes.
         index.add(entry)
         if len(fill.namespaces) > 1:
             self._foreign[entry] = fill.namespaces[1:]
             for namespace in fill.namespaces[1:]:
                 namespace.foreign.add(entry)
+        if not self.store.put(entry):
+            self._forget(entry)
+            self.refused["too_large"] += 1
 
     def abandon(self, fill: Fill, generation: int) -> list[Any]:
         """The sending failed or was given up; returns its waiters, who each make their own call."""

@@ -344,6 +344,26 @@ def test_nobody_is_left_when_the_last_waiter_leaves() -> None:
     assert flight(cache, by_id(1)) is None
 
 
+def test_an_interrupted_settlement_keeps_nothing_that_no_write_would_drop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = trusted_cache()
+    fill = begin(cache, by_group(1))
+
+    def interrupted(entry: Entry) -> bool:
+        put(entry)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        put = cache.store.put
+        patched.setattr(Store, "put", lambda _, entry: interrupted(entry))
+        with pytest.raises(KeyboardInterrupt):
+            settle(cache, fill, {"_id": 1, "g": 1})
+    assert kept(cache, by_group(1)) is not None
+    cache.close([update(1)])
+    assert kept(cache, by_group(1)) is None
+
+
 # A time to live
 
 
