@@ -25,25 +25,26 @@ monotonic = time.monotonic
 class TaskWaiter:
     """A task that waits for a flight's answer."""
 
-    __slots__ = ("_future",)
+    __slots__ = ("_answer", "_future")
 
     def __init__(self) -> None:
         self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._answer: Any = None
 
     def deliver(self, answer: Any) -> None:
+        self._answer = answer
         if not self._future.done():
             self._future.set_result(answer)
 
     async def wait(self, scope: Scope, join: Join) -> Any:
         """Suspends until there is an answer; a cancelled task leaves the flight in order."""
-        future = self._future
         try:
-            return await future
+            return await self._future
         except BaseException:
             scope.leave(join, self)
-            # It may have been made the leader in the same turn as it was cancelled.
-            if future.done() and not future.cancelled():
-                hand_on(scope, future.result())
+            # It may have been made the leader in the same turn as it was cancelled, or before it
+            # heard of that: then nothing was left to be told.
+            hand_on(scope, self._answer)
             raise
 
 

@@ -14,7 +14,7 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from qbmongo_tests.clients.callers import Callers, awaited, just, ours, until, waiting
-from qbmongo_tests.clients.sites import Site, Wire, resolved
+from qbmongo_tests.clients.sites import PATIENCE_S, Site, Wire, resolved
 from qbmongo_tests.faults import CloseBefore
 
 COUNT = 8
@@ -159,6 +159,45 @@ def test_a_cancelled_joiner_disturbs_nobody(cancellable: Site) -> None:
         gate.release()
         assert (await leader)["_id"] == 1
         assert [d["_id"] for d in await asyncio.gather(joiners[0], joiners[2])] == [1, 1]
+
+    site.run(work())
+
+
+@pytest.mark.parametrize("survivors", [0, 2])
+@pytest.mark.parametrize("name", ["find_one", "to_list", "distinct"])
+def test_an_heir_that_is_cancelled_before_it_hears_of_it_leaves_no_flight_without_a_leader(
+    cancellable: Site, name: str, survivors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = cancellable
+    command, read = READS[name]
+    client, _ = filled(site)
+    collection = client[site.database].c
+    cache = client._qb.engine.cache
+    hand_over = cache.hand_over
+
+    async def work() -> None:
+        gate = site.proxy.hold(command, when=ours)
+        leader = asyncio.ensure_future(awaited(lambda: read(collection)))
+        await gate.reached()
+        joiners = [
+            asyncio.ensure_future(awaited(lambda: read(collection))) for _ in range(1 + survivors)
+        ]
+        await until(lambda: waiting(client) == 1 + survivors, site)
+
+        def overtaken(*args: Any) -> Any:
+            joiners[0].cancel()  # in the same turn of the loop
+            return hand_over(*args)
+
+        monkeypatch.setattr(cache, "hand_over", overtaken)
+        leader.cancel()
+        ended = await asyncio.gather(leader, joiners[0], return_exceptions=True)
+        assert [type(error) for error in ended] == [asyncio.CancelledError] * 2
+        gate.release()
+        further = asyncio.ensure_future(awaited(lambda: read(collection)))
+        _, hanging = await asyncio.wait([*joiners[1:], further], timeout=PATIENCE_S)
+        assert not hanging
+        assert all(joiner.result() == further.result() for joiner in joiners[1:])
+        assert cache.fills_open == 0
 
     site.run(work())
 
