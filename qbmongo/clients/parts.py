@@ -35,6 +35,7 @@ __all__ = [
     "Parts",
     "bound_async_session",
     "bound_sync_session",
+    "may_share",
     "merged_options",
 ]
 
@@ -192,6 +193,15 @@ _POSITIONAL = ("host", "port", "document_class", "tz_aware", "connect", "type_re
 _NOT_THE_WATCHERS = frozenset(
     {"io_loop", "auto_encryption_opts", "document_class", "type_registry"}
 )
+
+
+def may_share() -> bool:
+    """Whether others may wait for a read of this thread, and it for theirs; for the sync client.
+
+    Not in the main thread: there the handler of a signal (Ctrl-C, an alarm) may raise anywhere,
+    also between two steps of ours, and who waits for a read that is gone would wait for ever.
+    """
+    return threading.get_ident() != threading.main_thread().ident
 
 
 def _add_listener(options: dict[str, Any], listener: EffectListener) -> None:

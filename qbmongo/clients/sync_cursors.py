@@ -17,7 +17,7 @@ from ..records import ReadOp
 from .arguments import under_timeout
 from .cursors import Reading, deliver, hand_on
 from .listener import CURRENT
-from .parts import bound_sync_session
+from .parts import bound_sync_session, may_share
 
 __all__ = ["CommandCursor", "Cursor", "ReplyCursor", "ThreadWaiter", "decide"]
 
@@ -55,7 +55,7 @@ def decide(
     one. Returns a flight's bytes with the ticket, or None and the ticket to send under."""
     while True:
         decision = scope.begin_read(
-            op, codec, started_s, bypass=bypass, share=not under_timeout(timeout)
+            op, codec, started_s, bypass=bypass, share=may_share() and not under_timeout(timeout)
         )
         if type(decision) is not Join:
             return None, decision
@@ -155,7 +155,7 @@ class Cursor(_ReadingCursor, pymongo.cursor.Cursor[Any]):
         if reading is None or self._data or self._killed:
             return super()._refresh()
         if self._id is None and reading.ticket is None:
-            join = reading.begin(self, bound_sync_session())
+            join = reading.begin(self, bound_sync_session(), wait=may_share())
             if join is not None:
                 self._qb_wait(reading, join)
             if self._id == 0:

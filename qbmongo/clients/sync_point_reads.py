@@ -24,6 +24,7 @@ from ..core.point_reads import Direct, PointReads
 from ..records import ReadOp
 from .cursors import Reading, deliver, served_one
 from .listener import CURRENT
+from .parts import may_share
 from .point_reads import decoded, failed, give, lone_answered, lone_cursor, raw_find
 from .sync_cursors import Cursor, ReplyCursor, ThreadWaiter
 
@@ -130,7 +131,7 @@ def find_point(
             scope.settle_read(ticket, monotonic(), documents=1 if data else 0, size=len(data))
             return document
     points = scope.points
-    waiter = _Waiter()
+    waiter = _Waiter() if may_share() else None
     place: Any = None
     # None: switched off in between.
     if points is not None and data is not ALONE:
@@ -153,7 +154,8 @@ def join_others(
 ) -> tuple[Any] | None:
     """find_one by a plain `_id` and nothing else, by itself or joined with those that gather: what
     it returns; None if it is not for that."""
-    read = points.join(scope, asked, collection._codec_options, _Waiter, started_s)
+    new_waiter = _Waiter if may_share() else None
+    read = points.join(scope, asked, collection._codec_options, new_waiter, started_s)
     if type(read) is LoneRead:
         try:
             return (send_lone(collection, read),)
@@ -207,7 +209,7 @@ def _decide(scope: Scope, op: ReadOp, codec: Any, started_s: float) -> Any:
     one. Returns a flight's bytes with the ticket; or None and the ticket to send under, by itself
     or with others; or ALONE and the ticket, where a flight failed."""
     while True:
-        decision = scope.begin_read(op, codec, started_s, share=True)
+        decision = scope.begin_read(op, codec, started_s, share=may_share())
         if type(decision) is not Join:
             return None, decision
         waiter = ThreadWaiter()

@@ -21,9 +21,9 @@ class Cache(Flights):
     """The cached reads of one client. Every method is called under the client's lock."""
 
     def begin_point(
-        self, terms: PointTerms, key: Hashable, form: Any, now_s: float
+        self, terms: PointTerms, key: Hashable, form: Any, now_s: float, *, share: bool = True
     ) -> PointFill | None:
-        """As `begin`, for a shared find_one by `_id` alone of a value that is its own form.
+        """As `begin`, for a find_one by `_id` alone of a value that is its own form.
 
         terms: of the namespace. key: the read's exact key. None: `begin` is to be asked, because
         something may be in the way, or somebody asks for the same already.
@@ -41,7 +41,10 @@ class Cache(Flights):
         self._stamp(fill)
         self.fills_open += 1
         namespace.fills += 1
-        self._flights[key] = fill
+        if share:
+            self._flights[key] = fill
+        else:
+            fill.shared = False
         return fill
 
     def point_terms(self, name: str, ttl_s: float | None, max_bytes: int) -> PointTerms | None:
@@ -153,15 +156,15 @@ class Cache(Flights):
                 key, data, group, (form,), None, None, now_s, expires_s, fill.seen, fill.stats,
                 len(key[2]),
             )  # fmt: skip
+            # What drops it is there before it can be served, as in `_keep`.
+            index.add_point(entry, form)
             if entry.size > room or store.get(key) is not None:
-                if store.put(entry):
-                    index.add_point(entry, form)
-                else:
+                if not store.put(entry):
+                    self._forget(entry)
                     refused["too_large"] += 1
                 room = store.room
             else:
                 store.put_new(entry)
-                index.add_point(entry, form)
                 room -= entry.size
         store.count()
         return told

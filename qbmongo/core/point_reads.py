@@ -131,7 +131,7 @@ class PointReads:
         scope: Scope,
         asked: tuple[Any, bytes],
         codec: Any,
-        new_waiter: Callable[[], Any],
+        new_waiter: Callable[[], Any] | None,
         now_s: float,
     ) -> PlainRead | LoneRead | None:
         """Puts a find_one by a plain `_id` and nothing else on the wire, or behind what gathers.
@@ -143,7 +143,8 @@ class PointReads:
             scope: one of those that hold these point reads.
             asked: of `plain_id`. A text joins nobody.
             codec: the collection's codec options.
-            new_waiter: makes whoever is to be told.
+            new_waiter: makes whoever is to be told; None: the caller can neither wait for others
+                nor have them wait for it.
 
         Returns:
             A read that waits, or one that is to be sent now (`note_place` follows); or None, and
@@ -155,16 +156,17 @@ class PointReads:
         try:
             value, element = asked
             is_gathering = gathering.lane.is_gathering
-            if is_gathering and type(value) is str:
-                return None  # a collation may make two of them one
+            if is_gathering and (new_waiter is None or type(value) is str):
+                return None  # (a collation may make two texts one)
             alike = gathering.known.get(type(value))
             if alike is None or alike.scope is not scope:
                 alike = self._learn(gathering, scope, value)
                 if alike is None:
                     return None
-            if not is_gathering:
+            if new_waiter is None or not is_gathering:
                 lone = LoneRead(self, gathering, scope, value, alike.stats, now_s)
-                return lone if self._go_alone(gathering, alike, lone, element) else None
+                share = new_waiter is not None
+                return lone if self._go_alone(gathering, alike, lone, element, share) else None
             read = PlainRead(scope, gathering, value, element, alike.stats, new_waiter(), now_s)
             if alike.terms is None:
                 return read if self._follow(gathering, alike, read) else None
@@ -184,7 +186,9 @@ class PointReads:
             except Exception as error:
                 engine.fault("profile", error)
 
-    def _go_alone(self, gathering: Gathering, alike: Alike, lone: LoneRead, element: bytes) -> bool:
+    def _go_alone(
+        self, gathering: Gathering, alike: Alike, lone: LoneRead, element: bytes, share: bool
+    ) -> bool:
         """Gives a read its place on the wire, and the flight that it leads if it is kept."""
         engine, lane, now_s = self.engine, gathering.lane, lone.started_s
         if alike.terms is None:
@@ -196,7 +200,7 @@ class PointReads:
         if cache is None:
             return False
         with engine.lock:
-            fill = self._begun(cache, gathering, alike, lone.value, element, now_s)
+            fill = self._begun(cache, gathering, alike, lone.value, element, now_s, share)
             if fill is None:
                 return False
             lone.place = lane.enter(now_s)
@@ -248,13 +252,14 @@ class PointReads:
         value: Any,
         element: bytes,
         now_s: float,
+        share: bool = True,
     ) -> PointFill | None:
         """The flight of a read whose answer is kept; None: something has to be looked at."""
         trust, terms = alike.scope.trust, alike.terms
         if trust is None or terms is None or now_s >= trust.lease_until_s:
             return None
         key = "find", self._namespace, id_filter(element), 1
-        fill = cache.begin_point(terms, key, value, now_s)
+        fill = cache.begin_point(terms, key, value, now_s, share=share)
         if fill is None:
             self._are_known(gathering, alike, value)
         else:
@@ -290,7 +295,7 @@ class PointReads:
         Args:
             ticket: of a find_one by one field, with no more than a projection.
             codec: the collection's codec options.
-            waiter: whoever is to be told of a read that waits.
+            waiter: whoever is to be told of a read that waits; None: the caller cannot wait.
 
         Returns:
             Direct (send it now), a read that waits, or None: it cannot be joined; send it now,
@@ -308,7 +313,7 @@ class PointReads:
         (path,) = op.filter
         with engine.lock:
             direct = self._enter((path, shown, id(codec)), codec, now_s)
-        if direct is not None:
+        if direct is not None or waiter is None:
             return direct
         facts = engine.known_facts(self._namespace)
         if facts is not None and facts.refusal is not None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from pymongo.errors import AutoReconnect
 
+from qbmongo.clients import sync_point_reads
+from qbmongo.core.scope import Scope
 from qbmongo_tests.clients.callers import Callers, awaited, just, ours, until, waiting
 from qbmongo_tests.clients.sites import PATIENCE_S, Site, Wire, resolved
 from qbmongo_tests.faults import CloseBefore
@@ -273,3 +275,69 @@ def test_a_network_error_of_a_leader_leaves_nothing_behind(site: Site) -> None:
         assert (await resolved(collection.find_one({"_id": 1})))["_id"] == 1
 
     site.run(work())
+
+
+# Where a signal's handler may raise in the main thread, after a read has begun and before the
+# driver is asked: what is called there next.
+INTERRUPTED: dict[str, tuple[Any, str]] = {
+    "find_one": (sync_point_reads, "send_lone"),
+    "find_one by another field": (Scope, "_rewrite"),
+    "to_list": (Scope, "_rewrite"),
+    "count_documents": (Scope, "_rewrite"),
+    "distinct": (Scope, "_rewrite"),
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_nobody_waits_for_a_read_of_the_main_thread_that_a_signal_interrupted(
+    server_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    site = Site("sync", server_uri, database_name)
+    by_field = ("find", lambda c: c.find_one({"a": 1}))
+    _, read = {**READS, "find_one by another field": by_field}[name]
+
+    def interrupt(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    async def asked() -> Any:
+        value = read(collection)
+        return await value if inspect.iscoroutine(value) else value
+
+    try:
+        client, _ = filled(site)
+        collection = client[site.database].c
+        with monkeypatch.context() as patched:
+            patched.setattr(*INTERRUPTED[name], interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                site.run(asked())
+        callers = Callers(site)
+        for _ in range(3):
+            callers.start(lambda: read(collection))
+        results = site.run(callers.results())
+        assert results == [site.run(asked())] * 3
+        assert None not in results
+    finally:
+        site.close()
+
+
+def test_the_main_thread_waits_for_nobody(server_uri: str, database_name: str) -> None:
+    """Its reads go to the server, whoever reads the same, and however many are on the wire."""
+    site = Site("sync", server_uri, database_name)
+    try:
+        client, wire = filled(site)
+        collection = client[site.database].c
+        callers, gates = Callers(site), []
+        for identity in (1, 2):
+            gates.append(site.proxy.hold("find", when=ours))
+            callers.start(lambda n=identity: collection.find_one({"_id": n}))  # type: ignore[misc]
+            gates[-1].wait()
+        callers.start(lambda: collection.find_one({"_id": 3}))
+        site.run(until(lambda: client.qb.stats().batch.pending == 1, site))
+        for identity in (1, 2, 3, 4):
+            assert collection.find_one({"_id": identity})["_id"] == identity
+        assert wire.counts["find"] == 6
+        for gate in gates:
+            gate.release()
+        assert [d["_id"] for d in site.run(callers.results())] == [1, 2, 3]
+    finally:
+        site.close()

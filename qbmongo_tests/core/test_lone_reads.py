@@ -101,7 +101,7 @@ class General:
             return "joins"
         points = self.scope.points
         assert points is not None
-        place = points.begin(decision, CODEC, None, now_s)  # type: ignore[arg-type]
+        place = points.begin(decision, CODEC, "waiter", now_s)  # type: ignore[arg-type]
         assert type(place) in (Direct, type(None))
         self.sent.append((decision, place))
         return "goes", getattr(decision, "seen", 0)

@@ -370,8 +370,7 @@ MUTANTS = {
     "room": ("settle_points", "entry.size > room or ", ""),
     "bytes counted": ("settle_points", "store.count()", "pass"),
     "age from the sending": ("settle_points", "fill.started_s + life_s", "now_s + life_s"),
-    "index": ("settle_points", "store.put_new(entry)\n            index.add_point(entry, form)",
-              "store.put_new(entry)"),
+    "index": ("settle_points", "index.add_point(entry, form)", "pass"),
     "trusted at the beginning": ("begin_point", "or not namespace.trust.trusted", ""),
     "same facts at the beginning": (
         "begin_point",

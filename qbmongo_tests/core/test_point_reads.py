@@ -69,10 +69,10 @@ class Gathered:
         self.scope = self.engine.scope("d.c", None, concern)
         assert self.scope.points is not None
         self.points: PointReads = self.scope.points
-        first = self.points.begin(self.ticket(-1), CODEC, None, 0.0)
+        first = self.points.begin(self.ticket(-1), CODEC, "waiter", 0.0)
         assert type(first) is Direct
         self.first = first
-        assert type(self.points.begin(self.ticket(-2), CODEC, None, 0.0)) is PointRead
+        assert type(self.points.begin(self.ticket(-2), CODEC, "waiter", 0.0)) is PointRead
 
     def ticket(self, value: Any) -> Any:
         op = replace_options(by_id(value), self.scope)
