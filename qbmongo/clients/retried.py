@@ -90,7 +90,7 @@ def retried_async(driver_client: Any, engine: Engine, client: Any) -> Any:
     """As `retried`, for PyMongo Async."""
     driver: Any = driver_client._retry_internal
 
-    async def general(*args: Any, **kwargs: Any) -> Any:
+    async def closing(*args: Any, **kwargs: Any) -> Any:
         keys: set[Any] = set()
         token = OPENED.set(keys)
         try:
@@ -101,9 +101,9 @@ def retried_async(driver_client: Any, engine: Engine, client: Any) -> Any:
                 engine.abandoned(keys, monotonic())
 
     if not _is_known(driver):
-        return general
+        return closing
 
-    async def retry_internal(
+    def retry_internal(
         func: Any,
         session: Any,
         bulk: Any,
@@ -117,21 +117,15 @@ def retried_async(driver_client: Any, engine: Engine, client: Any) -> Any:
         is_aggregate_write: Any = False,
         conn_mgr: Any = None,
     ) -> Any:
+        # No coroutine of its own: each turn of the loop would go through it.
         if operation in _ONLY_READS:
-            return await driver(
+            return driver(
                 client(), func, session, bulk, operation, is_read, address, read_pref, retryable,
                 operation_id, is_run_command, is_aggregate_write, conn_mgr,
             )  # fmt: skip
-        keys: set[Any] = set()
-        token = OPENED.set(keys)
-        try:
-            return await driver(
-                client(), func, session, bulk, operation, is_read, address, read_pref, retryable,
-                operation_id, is_run_command, is_aggregate_write, conn_mgr,
-            )  # fmt: skip
-        finally:
-            OPENED.reset(token)
-            if keys:
-                engine.abandoned(keys, monotonic())
+        return closing(
+            func, session, bulk, operation, is_read, address, read_pref, retryable,
+            operation_id, is_run_command, is_aggregate_write, conn_mgr,
+        )  # fmt: skip
 
     return retry_internal
