@@ -16,51 +16,22 @@ from ..core.coalesce import Coalescer, settle
 from ..core.engine import Engine, Scope
 from ..core.lanes import Lane
 from ..core.pace import Pace
+from ..core.profile import ShapeStats
 from ..records import Batch, BatchReply, JoinedWrite, Sending, Verdict, WriteKind
 from .arguments import under_timeout
 from .batches import SEND_ALONE, Raised, Told, answers, changed_by, reply_of, untold
 from .joined_calls import encoded, joinable
-from .known_calls import KnownCall, KnownCalls, copied
+from .known_calls import KnownCall, copied
 from .listener import TRANSACTIONS, Wire
+from .write_lanes import WriteLanes, lanes_of
 from .writes import Write
 
-__all__ = ["CLOSING_S", "Go", "Sender", "WriteLanes"]
+__all__ = ["CLOSING_S", "Go", "Sender"]
 
 monotonic = time.monotonic
 
 CLOSING_S = 10.0
 """How long closing a client waits for writes that are on their way."""
-
-
-class WriteLanes:
-    """The lanes of writes through collection objects with one write concern and codec, while the
-    settings stay the same.
-
-    calls: what is known of such writes.
-
-    insert_reason, update_reason: why writes of that kind of command go straight through, or None.
-    """
-
-    __slots__ = (
-        "calls",
-        "codec",
-        "concern",
-        "insert",
-        "insert_reason",
-        "update",
-        "update_reason",
-        "version",
-    )
-
-    def __init__(self, concern: Any, codec: Any, version: int) -> None:
-        self.concern = concern
-        self.codec = codec
-        self.version = version
-        self.calls = KnownCalls()
-        self.insert: Lane | None = None
-        self.update: Lane | None = None
-        self.insert_reason: str | None = None
-        self.update_reason: str | None = None
 
 
 class Go(Told):
@@ -156,12 +127,14 @@ class Sender:
                 or lanes.codec is not collection._codec_options
                 or lanes.version != coalescer.version
             ):
-                lanes = self._lanes(scope, collection)
+                with engine.lock:
+                    lanes = scope.write_lanes = lanes_of(coalescer, scope, collection)
             is_insert = kind == "insert_one"
             lane: Lane = lanes.insert if is_insert else lanes.update
             now_s = monotonic()
             call: KnownCall | None = None
-            write: JoinedWrite | str
+            # None: of a known call, made when it gathers.
+            write: JoinedWrite | str | None = None
             if bound is not None:
                 write = "session"
             elif under_timeout(collection._timeout):
@@ -176,17 +149,10 @@ class Sender:
                 write = "unsupported"
             elif kwargs or (call := lanes.calls.find(kind, args)) is None:
                 write = self._read(lanes, scope, collection, kind, args, kwargs, now_s)
-            else:
-                write = JoinedWrite(kind, None, *args) if is_insert else JoinedWrite(kind, *args)
-                write.stats = call.stats
-            if type(write) is not JoinedWrite:
-                coalescer.refused[write] += 1  # type: ignore[index]
+            if type(write) is str:
+                coalescer.refused[write] += 1
                 return None
-            write.scope = scope
-            write.collection = collection
-            write.lane = lane
-            write.started_s = write.gathered_s = now_s
-            stats = write.stats
+            stats = write.stats if call is None else call.stats  # type: ignore[union-attr]
             if stats is not None:
                 if stats.place_due:
                     scope.note_place(stats)
@@ -194,7 +160,9 @@ class Sender:
                 if pace is None:
                     pace = coalescer.pace(stats)
                 if pace.wanted or pace.is_slow(now_s):
-                    return self._beside_the_lane(pace, write, args, kwargs, now_s)
+                    plain = self._plain(scope, collection, kind, args, kwargs, stats, now_s)
+                    self._watch(plain, pace, lane, now_s)
+                    return plain
             # Where one thread runs all, nothing has to be locked, and no place becomes free.
             is_locked = not engine.mutable_ok
             sending: Sending | None
@@ -204,15 +172,24 @@ class Sender:
             else:
                 sending = lane.enter(now_s)
             if sending is None:
+                if type(write) is not JoinedWrite:
+                    write = (
+                        JoinedWrite(kind, None, *args) if is_insert else JoinedWrite(kind, *args)
+                    )
+                    write.stats = stats
+                write.scope = scope
+                write.collection = collection
+                write.lane = lane
+                write.started_s = write.gathered_s = now_s
                 if not self._is_private(write, call):
-                    return self._plain(write, args, kwargs)
+                    return self._plain(scope, collection, kind, args, kwargs, stats, now_s)
                 write.waiter = new_waiter()
                 if is_locked:
                     sending = self._follow(lane, write)
                 else:
                     lane.put(write)
             if sending is not None:
-                plain = self._plain(write, args, kwargs)
+                plain = self._plain(scope, collection, kind, args, kwargs, stats, now_s, call)
                 plain.go = Go(self, lane, sending)
                 return plain
         except Exception as error:
@@ -220,7 +197,7 @@ class Sender:
             return None
         if lane.limits.linger_s:
             self._look(lane)
-        return write
+        return write  # type: ignore[return-value]
 
     def _follow(self, lane: Lane, write: JoinedWrite) -> Sending | None:
         """Puts a write behind those that gather, unless a place has become free meanwhile."""
@@ -263,23 +240,14 @@ class Sender:
                 lanes.calls.keep(kind, args, stats)
         return write
 
-    def _beside_the_lane(
-        self,
-        pace: Pace,
-        write: JoinedWrite,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        now_s: float,
-    ) -> Write:
-        """A call whose shape holds up others, or is to be looked at."""
-        plain = self._plain(write, args, kwargs)
+    def _watch(self, plain: Write, pace: Pace, lane: Lane, now_s: float) -> None:
+        """A call goes beside the lane, because its shape holds up others, or is to be looked at."""
         if pace.is_slow(now_s):
             self.coalescer.refused["slow"] += 1
         else:
             pace.wanted = False
-            plain.watch(pace, write.lane.limits.patience_s)
+            plain.watch(pace, lane.limits.patience_s)
             self.coalescer.refused["looked_at"] += 1
-        return plain
 
     def _is_private(self, write: JoinedWrite, call: KnownCall | None) -> bool:
         """Puts private copies into a write; False if it goes straight through after all."""
@@ -302,35 +270,22 @@ class Sender:
         write.size = size
         return True
 
-    def _plain(self, write: JoinedWrite, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Write:
-        """A call that could have joined others, as its plain call."""
-        plain = Write.begun(write.scope, write.kind, args, kwargs, write.stats, write.started_s)
+    def _plain(
+        self,
+        scope: Scope,
+        collection: Any,
+        kind: WriteKind,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        stats: ShapeStats | None,
+        now_s: float,
+        call: KnownCall | None = None,
+    ) -> Write:
+        """A call that could have joined others, as its plain call. call: what is known of it."""
+        plain = Write.begun(scope, kind, args, kwargs, stats, now_s)
         if not self.engine.mutable_ok:
-            plain.freeze(write.collection.codec_options)
+            plain.freeze(collection.codec_options, is_known=call is not None)
         return plain
-
-    def _lanes(self, scope: Scope, collection: Any) -> WriteLanes:
-        concern, codec = collection.write_concern, collection.codec_options
-        client = collection.database.client
-        limits = scope.coalesce
-        assert limits is not None
-        lanes = WriteLanes(concern, codec, self.coalescer.version)
-        default = client.write_concern
-        if not concern.acknowledged:
-            lanes.insert_reason = lanes.update_reason = "unacknowledged"
-        elif concern.is_server_default and not default.is_server_default:
-            # The driver would take the client's in its place.
-            lanes.update_reason = "write_concern"
-        if codec.document_class is not dict:
-            lanes.insert_reason = lanes.insert_reason or "codec"
-        if codec.document_class is not dict or codec != client.codec_options:
-            lanes.update_reason = lanes.update_reason or "codec"
-        with self.engine.lock:
-            variant = (concern, codec)
-            lanes.insert = self.coalescer.lane(scope.namespace, "insert", variant, limits)
-            lanes.update = self.coalescer.lane(scope.namespace, "update", variant, limits)
-        scope.write_lanes = lanes
-        return lanes
 
     def _indexed(self, namespace: str, now_s: float) -> frozenset[str]:
         """Fields that are surely the first one of an index."""

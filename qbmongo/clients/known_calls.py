@@ -17,7 +17,7 @@ from ..core.snapshots import Private
 from ..records import JoinedWrite, WriteKind
 from .joined_calls import EQUALITIES
 
-__all__ = ["KnownCall", "KnownCalls", "copied", "size_of"]
+__all__ = ["KnownCall", "KnownCalls", "copied", "private_arguments", "size_of"]
 
 _Skeleton = tuple[Any, ...]
 
@@ -123,8 +123,7 @@ def _skeleton(kind: WriteKind, args: tuple[Any, ...]) -> _Skeleton | None:
 
 
 def copied(call: KnownCall, write: JoinedWrite, *, shown: bool) -> int | None:
-    """Puts private copies of filter and update into a write, if all of their values are plain:
-    immutable, and surely encoded by every codec as what they look like.
+    """Puts private copies of filter and update into a write, if all of their values are plain.
 
     Args:
         call: what is known of it.
@@ -134,13 +133,38 @@ def copied(call: KnownCall, write: JoinedWrite, *, shown: bool) -> int | None:
     Returns:
         Bytes that they will take; None: something is not plain, and must be encoded.
     """
-    [(path, value)] = write.filter.items()
+    copies = _copies(write.filter, write.document)
+    if copies is None:
+        return None
+    size, filter, document = copies
+    if shown:
+        filter = Private(filter)
+        if document is not None:
+            document = Private(document)
+    write.filter = filter
+    write.document = document
+    return size + call.filter_bytes + (0 if document is None else call.document_bytes)
+
+
+def private_arguments(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Private copies of what a known update or delete was given, which say for certain what is
+    sent; None: something is not plain."""
+    copies = _copies(*args)
+    if copies is None:
+        return None
+    _, filter, document = copies
+    if document is None:
+        return (Private(filter),)
+    return Private(filter), Private(document)
+
+
+def _copies(filter: Any, document: Any = None) -> tuple[int, Any, Any] | None:
+    """Copies of filter and update of a known call, and the bytes that their values take, if all of
+    these are plain: immutable, and surely encoded by every codec as what they look like."""
+    [(path, value)] = filter.items()
     size = size_of(value)
     if size < 0 or type(path) is not str or path != "_id":
         return None
-    size += call.filter_bytes
-    filter = {path: value}
-    document = write.document
     if document is not None:
         [(operator, fields)] = document.items()
         # What is looked at is what will be sent, whatever another thread does to the caller's.
@@ -153,14 +177,7 @@ def copied(call: KnownCall, write: JoinedWrite, *, shown: bool) -> int | None:
                 return None
             size += item_size
         document = {operator: fields}
-        size += call.document_bytes
-    if shown:
-        filter = Private(filter)
-        if document is not None:
-            document = Private(document)
-    write.filter = filter
-    write.document = document
-    return size
+    return size, {path: value}, document
 
 
 _FIXED: dict[type, int] = {float: 8, bool: 1, type(None): 0, ObjectId: 12}

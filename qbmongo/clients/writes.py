@@ -11,6 +11,7 @@ from ..records import JoinedWrite, WriteKind, WriteOp
 from .arguments import changed, write_op
 from .batches import plain_arguments, plain_result
 from .frozen_writes import FREEZERS
+from .known_calls import private_arguments
 
 __all__ = ["Write"]
 
@@ -93,14 +94,24 @@ class Write:
         write._gathered = joined
         return write
 
-    def freeze(self, codec: Any) -> None:
-        """Puts private copies in the place of the arguments, where the cache needs them."""
-        freeze = FREEZERS.get(self._kind) if self.scope.cache is not None else None
-        if freeze is not None:
-            try:
-                self.args, self.kwargs = freeze(codec, self.args, self.kwargs)
-            except Exception as error:
-                self.scope.engine.fault("begin_write", error)
+    def freeze(self, codec: Any, *, is_known: bool = False) -> None:
+        """Puts private copies in the place of the arguments, where the cache needs them.
+
+        is_known: such a call is known (clients.known_calls).
+        """
+        kind = self._kind
+        freeze = FREEZERS.get(kind) if self.scope.cache is not None else None
+        if freeze is None:
+            return
+        try:
+            if is_known and kind != "insert_one":
+                copies = private_arguments(self.args)
+                if copies is not None:
+                    self.args = copies
+                    return
+            self.args, self.kwargs = freeze(codec, self.args, self.kwargs)
+        except Exception as error:
+            self.scope.engine.fault("begin_write", error)
 
     def watch(self, pace: Any, patience_s: float) -> None:
         """How long this call takes says something of its shape's pace."""

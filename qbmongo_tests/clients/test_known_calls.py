@@ -21,8 +21,9 @@ from bson.raw_bson import RawBSONDocument
 from bson.son import SON
 
 from qbmongo.clients import known_calls
+from qbmongo.clients.frozen_writes import FREEZERS
 from qbmongo.clients.joined_calls import JOINED_KINDS, joinable
-from qbmongo.clients.known_calls import KnownCalls, copied
+from qbmongo.clients.known_calls import KnownCalls, copied, private_arguments
 from qbmongo.core.profile import Profile
 from qbmongo.core.snapshots import Private
 from qbmongo.quantiles import DDSketchScale
@@ -141,6 +142,13 @@ def _check_copies(r: random.Random, call: Any, kind: Any, args: tuple[Any, ...])
     write = JoinedWrite(kind, *args)
     shown = r.random() < 0.5
     size = copied(call, write, shown=shown)
+    # Of a call that goes alone: what is sent says for certain what it is, as by the general way.
+    alone = private_arguments(args)
+    assert (alone is None) == (size is None)
+    if alone is not None:
+        general, _ = FREEZERS[kind](CODECS[0], args, {})
+        assert alone == general
+        assert [type(part) for part in alone] == [type(part) for part in general]
     if size is None:
         assert (write.filter, write.document) == (args[0], args[1] if len(args) > 1 else None)
         return "not plain"
