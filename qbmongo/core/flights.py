@@ -163,11 +163,12 @@ class Flights(Invalidation):
     def _age_facts(namespace: Namespace, now_s: float, ttl_s: float) -> None:
         """Without a stream nobody tells of another's collMod: facts live as long as answers do."""
         namespace.untrusted = True
-        if namespace.facts is not None and namespace.until_s is not None:
+        if namespace.until_s is not None:
             if now_s < namespace.until_s:
                 return
             namespace.facts = None
-        # They are read after this instant, so that they are no older than that.
+        # They are read after this instant, so that they are no older than that; what is asked
+        # while they are on their way makes them no younger.
         namespace.until_s = now_s + ttl_s
 
     def _stamp(self, fill: Fill) -> None:

@@ -431,6 +431,17 @@ def test_without_a_stream_facts_live_no_longer_than_answers() -> None:
     begin(cache, op, 19.9, ttl_s=5.0)
 
 
+def test_what_is_asked_while_facts_are_read_makes_them_no_younger() -> None:
+    cache = new_cache()
+    asked = {"ttl_s": 5.0, "max_bytes": 99, "share": False}
+    assert cache.begin("k", by_id(1), 10.0, **asked) == "facts"
+    stamp = cache.facts_stamp("d.c")
+    assert cache.begin("k", by_id(1), 14.0, **asked) == "facts"
+    cache.facts_read(stamp, PLAIN)
+    begin(cache, by_id(1), 14.9, ttl_s=5.0)
+    assert cache.begin("k", by_id(1), 15.0, **asked) == "facts"
+
+
 def test_an_own_write_drops_by_collation_also_while_facts_are_asked_for_again() -> None:
     cache = new_cache()
     op = ReadOp("find_one", "d.c", {"_id": "a"})
