@@ -156,7 +156,9 @@ def sort_paths(sort: Mapping[str, Any] | None) -> Paths | None:
 
 
 def projected_paths(projection: Mapping[str, Any] | None) -> Paths | None:
-    """Top-level fields that an inclusion projection returns.
+    """Top-level fields that an inclusion projection returns, the `_id` among them unless left out.
+
+    (It never becomes unequal to itself, but a number may become one of another type.)
 
     Returns:
         The fields; None (the whole document) for anything but a plain inclusion.
@@ -171,6 +173,8 @@ def projected_paths(projection: Mapping[str, Any] | None) -> Paths | None:
             paths.add(top_level(name))
         elif name != "_id":
             return None
+    if paths and projection.get("_id", True):
+        paths.add("_id")
     return frozenset(paths) or None
 
 

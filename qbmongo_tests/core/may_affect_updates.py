@@ -165,6 +165,13 @@ UPDATES = [
         "drop",
     ),
     Pair(
+        "an operator that sets an _id to what it is equal to, and shown beside another field",
+        find({"a": 1}, projection={"n": 1}),
+        [7],
+        update({"_id": 7}, {"$set": {"_id": 7.0}}),
+        "drop",
+    ),
+    Pair(
         "the type of an _id that a replacement changes",
         find({"_id": {"$not": {"$type": "int"}}}),
         [],

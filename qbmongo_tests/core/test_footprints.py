@@ -45,7 +45,7 @@ def test_a_find_depends_on_filter_order_and_what_it_shows() -> None:
         {"a": 1, "l.0.x": {"$gt": 1}},
         paths("a", "l.x"),
         paths("b"),
-        paths("c"),
+        paths("_id", "c"),
         window=True,
         equality=("a", 1),
     )

@@ -140,6 +140,7 @@ def test_a_sort_reads_the_paths_it_names(sort: Any, expected: set[str] | None) -
         ({"_id": 0}, None),
         ({"_id": 1}, {"_id"}),
         ({"a.x": 1, "b": True, "_id": 0}, {"a", "b"}),
+        ({"a.x": 1, "b": True}, {"_id", "a", "b"}),
         ({"a": 0}, None),
         ({"a": {"$slice": 1}}, None),
         ({"a": "$b"}, None),
