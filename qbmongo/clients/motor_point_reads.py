@@ -105,6 +105,8 @@ def join_others(
     """find_one by a plain `_id` and nothing else, sent by itself or put among those that gather;
     None if it is not for that."""
     loop, delegate = collection.get_io_loop(), collection.delegate
+    if points.loop is not loop and not _settle_in(loop, points):
+        return None
 
     def new_waiter() -> _Waiter:
         return _Waiter(loop, delegate, points, (), {})
@@ -116,6 +118,19 @@ def join_others(
         return _go_alone(loop, delegate, read)
     waiter: _Waiter = read.waiter
     return waiter.waits_for(read)
+
+
+def _settle_in(loop: Any, points: PointReads) -> bool:
+    """Whether point reads may gather in this event loop: it is theirs from now on, unless that of
+    others, who wait in it, is still there. Programs give a client one loop after another by its
+    `get_io_loop`."""
+    before = points.loop
+    if before is not None:
+        if not before.is_closed():
+            return False
+        deliver(points.left_behind(monotonic()))
+    points.loop = loop
+    return True
 
 
 def _go_alone(loop: Any, delegate: Any, read: LoneRead) -> asyncio.Future[Any]:
@@ -150,6 +165,9 @@ def find_point(
     delegate = collection.delegate
     codec = delegate._codec_options
     loop = collection.get_io_loop()
+    points = scope.points
+    if points is not None and points.loop is not loop and not _settle_in(loop, points):
+        points = None
     if not missed:
         entry = scope.hit(op, codec, started_s)
         if entry is not None:
@@ -175,8 +193,7 @@ def find_point(
         return send_one(delegate, scope, ticket, op.filter, args, kwargs)
 
     def send(ticket: Any) -> asyncio.Future[Any]:
-        points = scope.points
-        if points is None:  # switched off in between
+        if points is None:  # switched off in between, or another loop's
             return run(loop, job, ticket)
         waiter = _Waiter(loop, delegate, points, args, kwargs)
         place: Any = None

@@ -204,6 +204,16 @@ class Lane:
         """Nothing gathers and nothing is on the wire."""
         return not self._pending and not self._sendings
 
+    def give_up(self, now_s: float) -> list[Gathered]:
+        """Nobody will tell of what is on the wire, or wake what gathers: that is taken out."""
+        left = list(self._pending)
+        for slot in left:
+            self.cancel(slot)
+        for sending in list(self._sendings):
+            self.landed(sending, now_s)
+        self.timer = None
+        return left
+
     def reset(self) -> None:
         """In the child of a fork: nobody is there to land or to wait."""
         self._sendings.clear()

@@ -94,7 +94,10 @@ class Direct:
 
 
 class PointReads:
-    """The point reads of one namespace with one read concern, through one client."""
+    """The point reads of one namespace with one read concern, through one client.
+
+    loop: for the client, the event loop in which they wait, where it may be another one later.
+    """
 
     def __init__(self, engine: Engine, namespace: str, counts: BatchCounts) -> None:
         self.engine = engine
@@ -102,6 +105,7 @@ class PointReads:
         self._gatherings: dict[Hashable, Gathering] = {}
         self._limits = LaneLimits(1, 2, MAX_BYTES)
         self.counts = counts
+        self.loop: Any = None
 
     def configure(self, settings: BatchSettings) -> None:
         """Takes these settings, for the calls that begin from now on."""
@@ -393,6 +397,16 @@ class PointReads:
         if heir is not None:
             return [heir]
         return [(waiter, ALONE) for waiter in ticket.scope.fail_read(ticket, now_s)]
+
+    def left_behind(self, now_s: float) -> Waiters:
+        """The event loop ended in which reads gathered, or were told that they had landed. Returns
+        as `withdraw`, for all of them."""
+        left: list[Any] = []
+        with self.engine.lock:
+            for gathering in self._gatherings.values():
+                left += gathering.lane.give_up(now_s)
+                gathering.timer = None
+        return [told for read in left for told in self.refused(read, now_s)]
 
     def fault(self, error: BaseException) -> None:
         """A fault of ours in what waits or sends."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 from pymongo import InsertOne
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
+from qbmongo import OptimizedClient, Settings
 from qbmongo_tests.clients.callers import ours, until, waiting
-from qbmongo_tests.clients.sites import Site
+from qbmongo_tests.clients.sites import CACHED, Site, ready
 
 
 @pytest.fixture
@@ -270,3 +271,64 @@ def test_two_loops_with_two_clients_do_not_disturb_each_other(
     for thread in threads:
         thread.join(120)
     assert problems == []
+
+
+@pytest.fixture(params=["cached", "not cached"])
+def of_any_loop(
+    server_uri: str, database_name: str, request: pytest.FixtureRequest
+) -> Iterator[OptimizedClient]:
+    """A client of whichever loop runs, as programs make one that have one loop after another."""
+    settings = CACHED if request.param == "cached" else Settings(cache=None)
+    client = OptimizedClient(server_uri, qb=settings)
+    client.get_io_loop = asyncio.get_running_loop
+    if request.param == "cached":
+        in_a_loop(ready(client, database_name, "c"))
+    yield client
+    client.close()
+
+
+def in_a_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Runs it in a loop of its own, which is closed with whatever is left in it."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(asyncio.wait_for(coroutine, 20))
+    finally:
+        loop.close()
+
+
+def test_what_gathers_when_its_loop_ends_holds_up_no_later_loop(
+    of_any_loop: OptimizedClient, database_name: str
+) -> None:
+    c = of_any_loop[database_name].c
+
+    async def leave() -> None:
+        for identity in range(20):
+            c.find_one({"_id": identity})
+
+    async def ask() -> Any:
+        return await asyncio.gather(*(c.find_one({"_id": identity}) for identity in range(20)))
+
+    in_a_loop(leave())
+    assert in_a_loop(ask()) == [None] * 20
+    counted = of_any_loop.qb.stats().batch
+    assert counted is not None
+    assert counted.pending == 0
+
+
+def test_two_loops_with_one_client_do_not_disturb_each_other(
+    of_any_loop: OptimizedClient, database_name: str
+) -> None:
+    c = of_any_loop[database_name].c
+    found: list[Any] = []
+
+    async def ask() -> None:
+        for _ in range(10):
+            calls = (c.find_one({"_id": identity}) for identity in range(20))
+            found.extend(await asyncio.gather(*calls))
+
+    threads = [threading.Thread(target=lambda: in_a_loop(ask())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert found == [None] * 400
