@@ -100,9 +100,8 @@ def arm(sender: Sender, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
     """Has a lane looked at when what gathers there is due."""
     due_s = sender.due_s(lane)
     if due_s is not None:
-        lane.timer = contextvars.Context().run(
-            loop.call_at, _on(loop, due_s), _due, sender, lane, loop
-        )
+        contextvars.Context().run(loop.call_at, _on(loop, due_s), _due, sender, lane, loop)
+        lane.timer = loop
 
 
 def _on(loop: asyncio.AbstractEventLoop, due_s: float) -> float:

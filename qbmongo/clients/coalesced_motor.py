@@ -73,7 +73,9 @@ def observed_write(kind: WriteKind) -> Any:
                 functools.partial(FutureSlot, loop, sync_method),
             )
             if type(write) is JoinedWrite:
-                if write.lane.timer is None:
+                timer = write.lane.timer
+                # One loop may follow another that was closed, and its timers with it.
+                if timer is not loop and (timer is None or timer.is_closed()):
                     with contextlib.suppress(RuntimeError):  # a closed loop
                         arm(sender, write.lane, loop)
                 return write.waiter.future

@@ -83,7 +83,7 @@ class LaneCounts:
 class Lane:
     """Sendings of one kind to one place, and what gathers behind them.
 
-    timer: for the client, which keeps what will wake it at `due_s`.
+    timer: for the client, which keeps what will wake it at `due_s`: the event loop, while it will.
     """
 
     __slots__ = ("_bytes", "_pending", "_sendings", "counts", "limits", "timer")

@@ -12,7 +12,7 @@ import pytest
 from pymongo import InsertOne
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
-from qbmongo import OptimizedClient, Settings
+from qbmongo import CoalesceSettings, OptimizedClient, Settings
 from qbmongo_tests.clients.callers import ours, until, waiting
 from qbmongo_tests.clients.sites import CACHED, Site, ready
 
@@ -313,6 +313,25 @@ def test_what_gathers_when_its_loop_ends_holds_up_no_later_loop(
     counted = of_any_loop.qb.stats().batch
     assert counted is not None
     assert counted.pending == 0
+
+
+def test_a_write_that_lingers_when_its_loop_ends_holds_up_no_later_loop(
+    server_uri: str, database_name: str
+) -> None:
+    settings = Settings(cache=None, coalesce=CoalesceSettings(linger_s=0.05))
+    client = OptimizedClient(server_uri, qb=settings)
+    client.get_io_loop = asyncio.get_running_loop
+    c = client[database_name].c
+
+    async def leave() -> None:
+        c.insert_one({"_id": 1})
+
+    async def write() -> Any:
+        return await c.insert_one({"_id": 2})
+
+    in_a_loop(leave())
+    assert in_a_loop(write()).inserted_id == 2
+    client.close()
 
 
 def test_two_loops_with_one_client_do_not_disturb_each_other(
