@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import time
@@ -32,8 +31,11 @@ class LoopWaiter:
         self._context = contextvars.copy_context()
 
     def deliver(self, answer: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
+        try:
             self._loop.call_soon_threadsafe(self._resolve, answer, context=self._context)
+        except RuntimeError:  # a closed loop: nobody waits any more
+            if type(answer) is Lead:
+                hand_on(answer.scope, answer)
 
 
 def run(loop: Any, job: Callable[[Any], Any], ticket: Any) -> asyncio.Future[Any]:

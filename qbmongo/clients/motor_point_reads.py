@@ -6,7 +6,6 @@ Everything is decided in the loop's thread; an executor thread sends, as for eve
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import time
 from typing import Any
@@ -228,9 +227,15 @@ def _start(loop: Any, delegate: Any, find: JoinedFind | None) -> None:
         documents = decoded_together(find, outcomes)
         if documents is not None:
             reads = [read for read, _ in outcomes]
-            told = list(zip(reads, documents, strict=True)), waiters
-        with contextlib.suppress(RuntimeError):  # a closed loop: nobody waits any more
-            loop.call_soon_threadsafe(give, points, told, context=contextvars.Context())
+            outcomes = list(zip(reads, documents, strict=True))
+        # They may wait in another loop than what gathered did, which may have ended.
+        deliver(waiters)
+        try:
+            loop.call_soon_threadsafe(give, points, (outcomes, []), context=contextvars.Context())
+        except RuntimeError:  # a closed loop: nobody waits any more
+            for read, outcome in outcomes:
+                if outcome is ALONE:
+                    deliver(points.refused(read, monotonic()))
 
     def ended(sent: asyncio.Future[Any]) -> None:
         if not sent.cancelled():

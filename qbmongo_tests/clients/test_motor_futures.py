@@ -6,15 +6,17 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pymongo import InsertOne
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
 
-from qbmongo import CoalesceSettings, OptimizedClient, Settings
+from qbmongo import BatchSettings, CoalesceSettings, OptimizedClient, Settings
 from qbmongo_tests.clients.callers import ours, until, waiting
 from qbmongo_tests.clients.sites import CACHED, Site, ready
+from qbmongo_tests.faults import Command, FaultProxy
 
 
 @pytest.fixture
@@ -313,6 +315,40 @@ def test_what_gathers_when_its_loop_ends_holds_up_no_later_loop(
     counted = of_any_loop.qb.stats().batch
     assert counted is not None
     assert counted.pending == 0
+
+
+def test_who_waits_for_a_flight_of_a_loop_that_has_ended_is_answered(
+    server_uri: str, database_name: str
+) -> None:
+    settings = replace(CACHED, batch=BatchSettings(max_in_flight=1, max_joined_ms=60_000))
+    with FaultProxy(server_uri) as proxy:
+        client = OptimizedClient(proxy.uri, qb=settings)
+        client.get_io_loop = asyncio.get_running_loop
+        in_a_loop(ready(client, database_name, "c"))
+        c = client[database_name].c
+        gates: list[Any] = []
+
+        def of_c(command: Command) -> bool:
+            return bool(command.document()["find"] == "c")
+
+        async def leave() -> None:
+            gates.append(proxy.hold("find", when=of_c, times=1))
+            c.find_one({"_id": 1})
+            await gates[0].reached()
+            c.find_one({"_id": 2})
+            gates.append(proxy.hold("find", when=of_c, times=1))
+            gates[0].release()
+            await gates[1].reached()
+
+        async def join() -> Any:
+            answer = c.find_one({"_id": 2})
+            assert client.qb.stats().cache.joins == 1
+            gates[1].release()
+            return await answer
+
+        in_a_loop(leave())
+        assert in_a_loop(join()) is None
+        client.close()
 
 
 def test_a_write_that_lingers_when_its_loop_ends_holds_up_no_later_loop(
