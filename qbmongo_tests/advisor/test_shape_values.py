@@ -6,6 +6,7 @@ import datetime
 import random
 from typing import Any
 
+import bson
 import pytest
 from bson import Decimal128, ObjectId, Regex
 from hypothesis import HealthCheck, given, settings
@@ -137,6 +138,32 @@ def test_values_that_do_not_occur_are_made_up() -> None:
         for sample in (SAMPLE, []):
             (each, *_) = drawn(filter, sample)
             assert form_of(each.filter)[0]["path"] == "zz"
+
+
+@pytest.mark.parametrize(
+    ("value", "sample"),
+    [
+        (None, [{"a": None}]),
+        (None, [{"a": None}, {"a": None}]),
+        ({"x": 1}, [{"a": {"x": 1}}]),
+        ([1], [{"a": [[1]]}, {"a": [["x"]]}]),
+        (1, [{"a": 2**63 - 1}, {"a": -(2**63)}]),
+        (1, [{"a": Decimal128("NaN")}, {"a": 1.5, "b": 1}]),
+        (1, [{"a": float("nan")}, {"a": 1.5}, {"a": Decimal128("2")}]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("operators", [("$gt",), ("$lt",), ("$gte", "$lte"), ("$gt", "$lt")])
+def test_a_range_is_drawn_also_from_values_that_have_no_order_here(
+    value: Any, sample: list[dict[str, Any]], operators: tuple[str, ...]
+) -> None:
+    for filter in (
+        {"a": dict.fromkeys(operators, value)},
+        {"a": dict.fromkeys(operators, value), "b": 1},
+    ):
+        for each in drawn(filter, sample):
+            assert form_of(each.filter) == form_of(filter)
+            bson.encode(each.filter)
 
 
 @pytest.mark.parametrize(
