@@ -7,6 +7,7 @@ Operations").
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..records import ReadOp, WriteOp
 
 __all__ = ["command_shape", "limit_and_skip", "operation_of"]
 
+_LARGEST = 2**63 - 1
 _FIND_OPTIONS = ("collation", "hint", "min", "max")
 
 
@@ -70,9 +72,13 @@ def limit_and_skip(command: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
         return 0
-    return abs(int(value))
+    return min(abs(int(value)), _LARGEST)
+
+
+def _is_finite(value: int | float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
 
 
 def _options(command: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any] | None:

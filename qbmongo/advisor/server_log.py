@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from bson import json_util
+from bson.codec_options import DatetimeConversion
+from bson.errors import BSONError
 
 from ..core.durations import Scale
 from ..profiles import sketch_scale
@@ -23,7 +25,9 @@ __all__ = ["LogRead", "from_log"]
 
 _COMPONENTS = frozenset({"COMMAND", "WRITE", "QUERY"})
 _MAX_LINE = 1_000_000
-_OPTIONS = json_util.JSONOptions(tz_aware=False)
+_OPTIONS = json_util.JSONOptions(
+    tz_aware=False, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,15 @@ def _add(line: str | bytes, gathering: Gathering) -> bool:
         if not isinstance(fields, dict) or _is_cut(entry):
             return False
         at_s = _time_s(entry.get("t"))
-        read = json_util.loads(json.dumps(fields), json_options=_OPTIONS)
+        # What is no UTF-8 could not be shown either.
+        shown = json.dumps(fields, ensure_ascii=False).encode()
+        read = json_util.loads(shown, json_options=_OPTIONS)
         told = told_operation(
             read.get("ns"), read.get("type"), read, read.get("durationMillis"), at_s
         )
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, AttributeError):
+    except (ValueError, TypeError, LookupError, RecursionError, ArithmeticError, AttributeError):
+        return False
+    except BSONError:  # a value that is none, as the {"$oid": "..."} of a program that meant text
         return False
     return told is not None and gathering.add(told)
 

@@ -105,6 +105,43 @@ def test_what_is_no_slow_query_is_passed_over() -> None:
     assert read.skipped == len(lines) - 4  # but those of other kinds, and empty ones
 
 
+def told_filter(filter: Any, **command: Any) -> str:
+    told = {"find": "orders", "filter": filter, "$db": "shop", **command}
+    return line({**recorded.SLOW_FIND, "attr": {**recorded.SLOW_FIND["attr"], "command": told}})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"$oid": "no id"},
+        {"$numberDecimal": "no number"},
+        {"$uuid": "none"},
+        {"$binary": {"base64": "%", "subType": "zz"}},
+        {"$timestamp": {"t": -1, "i": 1}},
+        "\ud800",
+    ],
+    ids=str,
+)
+def test_a_line_with_a_value_that_is_none_is_passed_over(value: Any) -> None:
+    read = from_log([told_filter({"a": value}), line(recorded.SLOW_AGGREGATE)])
+    assert (read.lines, read.slow, read.skipped) == (2, 1, 1)
+
+
+def test_a_date_beyond_the_calendar_is_a_date() -> None:
+    (shape,) = from_log([told_filter({"a": {"$date": {"$numberLong": f"{2**62}"}}})]).shapes
+    assert shape.text == "find shop.orders {a: date}"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf"), 10**400], ids=str)
+def test_limits_and_skips_that_are_no_numbers_end_nothing(number: Any) -> None:
+    command = {"find": "orders", "filter": {"a": 1}, "limit": number, "skip": number}
+    pipeline = {"aggregate": "orders", "pipeline": [{"$limit": number}, {"$skip": number}]}
+    told = [{"ns": "shop.orders", "op": "command", "command": c} for c in (command, pipeline)]
+    shapes = [*from_profiler(told), *from_log([told_filter({}, limit=number)]).shapes]
+    assert sorted(s.operation for s in shapes) == ["aggregate", "find", "find"]
+    assert all(limit < 2**63 for shape in shapes for limit in (*shape.limits, *shape.skips))
+
+
 def test_the_servers_own_collections_are_passed_over() -> None:
     attr = {**recorded.SLOW_FIND["attr"], "ns": "config.system.sessions"}
     attr["command"] = {"find": "system.sessions", "filter": {}, "$db": "config"}
