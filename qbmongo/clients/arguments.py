@@ -254,6 +254,8 @@ _DRIVERS = frozenset(
     {"pymongo", "motor", "gridfs", "bson", "asyncio", "concurrent", "contextlib", "threading"}
 )
 _OURS = ("qbmongo.clients.", "qbmongo.core.")
+# Beyond these is what runs the loop, `asyncio.run(...)`: it has called nobody.
+_LOOPS = frozenset({"asyncio.events", "asyncio.runners"})
 
 
 def caller_of_call() -> Any:
@@ -265,10 +267,16 @@ def caller_of_call() -> Any:
 
 
 def place_of_call() -> str | None:
-    """Where in the program the driver was called, as "file:line"."""
+    """Where in the program the driver was called, as "file:line".
+
+    None where no frame of the program tells: a coroutine of the driver's that is a task of its own
+    (`asyncio.gather(c.find_one(...))`), or a method that a loop or an executor was told to call.
+    """
     frame = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
+        if module in _LOOPS:
+            return None
         if module.partition(".")[0] not in _DRIVERS and not module.startswith(_OURS):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import Any
 
@@ -302,3 +303,29 @@ def test_the_place_of_a_call_is_in_the_program_though_a_thread_makes_it(site: Si
     places = [place for shape in client.qb.profile().shapes for place, _ in shape.places]
     assert places
     assert all("/qbmongo_tests/" in place for place in places), places
+
+
+def test_a_call_that_is_a_task_of_its_own_is_not_placed_where_the_loop_was_started(
+    site: Site,
+) -> None:
+    if not site.is_async:
+        pytest.skip("there is no loop")
+    client = site.ours(Settings(profile=ProfileSettings(place_every=1, slow_ms=0)))
+    c = client[site.database].c
+
+    async def work() -> None:
+        await asyncio.gather(*(c.insert_one({"_id": i}) for i in range(10)))
+        await asyncio.gather(*(c.find_one({"_id": i}) for i in range(10)))
+        await asyncio.gather(*(c.find_one({"a": i}) for i in range(10)))
+        await asyncio.gather(*(c.count_documents({"a": i}) for i in range(10)))
+
+    site.run(work())
+    shapes = client.qb.profile().shapes
+    assert len(shapes) == 4
+    code = work.__code__
+    of_work = {f"{code.co_filename}:{line}" for *_, line in code.co_lines()}
+    # A coroutine begins in its task, which does not know who made it; Motor's calls begin at once.
+    allowed = {None} if site.driver.optimized == "OptimizedAsyncMongoClient" else of_work
+    for shape in shapes:
+        places = {place for place, _ in shape.places} | {s.place for s in shape.slow_samples}
+        assert places <= allowed, places
