@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from decimal import InvalidOperation
@@ -33,8 +34,11 @@ def sorted_values(documents: Sequence[Any], path: str, kind: str) -> list[Any]:
 
 
 def rankable(value: Any) -> Any:
-    """What a value is compared by."""
-    return value.to_decimal() if isinstance(value, Decimal128) else value
+    """What a value is compared by; NaN stands below all other numbers, as in an index."""
+    if isinstance(value, Decimal128):
+        value = value.to_decimal()
+        return -math.inf if value.is_nan() else value
+    return -math.inf if isinstance(value, float) and math.isnan(value) else value
 
 
 def rank_of(ranks: Sequence[Any], value: Any) -> int:

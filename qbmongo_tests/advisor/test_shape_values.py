@@ -150,6 +150,7 @@ def test_values_that_do_not_occur_are_made_up() -> None:
         (1, [{"a": 2**63 - 1}, {"a": -(2**63)}]),
         (1, [{"a": Decimal128("NaN")}, {"a": 1.5, "b": 1}]),
         (1, [{"a": float("nan")}, {"a": 1.5}, {"a": Decimal128("2")}]),
+        (1, [{"a": v} for v in (Decimal128("1.5"), float("nan"), 1, Decimal128("sNaN")) * 60]),
     ],
     ids=str,
 )
