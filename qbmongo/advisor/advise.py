@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from .accesses import accesses_of, paths_of
-from .collect import ClientFactory, Limits, ServerReader, connect
+from .collect import ClientFactory, DatabaseRefusedError, Limits, ServerReader, connect
 from .conclusions import conclude
 from .inputs import merge_workloads
 from .interruption import Deadline, Stop, TimeUpError
@@ -113,6 +113,7 @@ class _Advice:
         self._collections: dict[str, CollectionInfo] = {}
         self._statistics: dict[str, CollectionStatistics] = {}
         self._samples: dict[str, Sample] = {}
+        self._refused: dict[str, DatabaseRefusedError] = {}
 
     def report(self) -> Report:
         with ExitStack() as stack:
@@ -160,7 +161,11 @@ class _Advice:
         if wanted or (wanted is None and not self._sources):
             for database in reader.databases(self._options.databases):
                 self._step("reading the profiler", 0, 1)
-                if reader.has_profiler(database):
+                try:
+                    has_profiler = reader.has_profiler(database)
+                except DatabaseRefusedError:
+                    continue  # as its collections: noted there
+                if has_profiler:
                     documents = reader.profiler_documents(database)
                     shapes = from_profiler(documents)
                     name = f"{database}.system.profile, {len(documents):,} operations"
@@ -182,8 +187,16 @@ class _Advice:
         names = reader.databases(databases)
         for number, database in enumerate(names):
             self._step("reading indexes", number, len(names))
-            for info in reader.collections(database):
+            try:
+                infos = reader.collections(database)
+            except DatabaseRefusedError as error:
+                self._refused[database] = error
+                self._note(f"the collections of {database} could not be read: {error}")
+                continue
+            for info in infos:
                 self._collections[info.namespace] = info
+        if names and len(self._refused) == len(names):
+            raise self._refused[names[0]]
         self._step("reading indexes", len(names), len(names))
 
     def _read_samples(self, reader: ServerReader, workload: Sequence[WorkloadShape]) -> None:
@@ -284,6 +297,8 @@ class _Advice:
         known = set(self._collections)
         gone = sorted({s.namespace for s in workload} - known)
         for namespace in gone:
+            if split_namespace(namespace)[0] in self._refused:
+                continue
             self._note(f"{namespace} is in the workload and not on the server")
         starts = [s.started_s for s in self._sources if s.started_s is not None]
         ends = [s.ended_s for s in self._sources if s.ended_s is not None]

@@ -33,7 +33,7 @@ from .samples import READING, Sample
 from .sampling import SampleCounts
 from .trial_collection import reason_of
 
-__all__ = ["Limits", "ServerReader", "connect"]
+__all__ = ["DatabaseRefusedError", "Limits", "ServerReader", "connect"]
 
 Client = MongoClient[Any]
 ClientFactory = Callable[..., Client]
@@ -42,6 +42,13 @@ _SYSTEM_DATABASES = frozenset({"admin", "local", "config"})
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 _MAX_PROFILED = 5_000
 _REACH_MS = 5_000
+
+
+_UNAUTHORIZED = 13
+
+
+class DatabaseRefusedError(ServerUnreadableError):
+    """The user may not list the collections of a database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +150,12 @@ class ServerReader:
         ]
 
     def collections(self, database: str) -> list[CollectionInfo]:
-        """Every collection of a database, with its indexes and their use on every member."""
-        with self._reading():
+        """Every collection of a database, with its indexes and their use on every member.
+
+        Raises:
+            DatabaseRefusedError: the user may not list them.
+        """
+        with self._reading(database):
             found = list(self._command_cursor(database, {"listCollections": 1}))
         infos = []
         for document in found:
@@ -158,8 +169,12 @@ class ServerReader:
         return infos
 
     def has_profiler(self, database: str) -> bool:
-        """Whether the server's profiler has written anything there."""
-        with self._reading():
+        """Whether the server's profiler has written anything there.
+
+        Raises:
+            DatabaseRefusedError: the user may not ask.
+        """
+        with self._reading(database):
             names = self._command_cursor(
                 database,
                 {"listCollections": 1, "filter": {"name": "system.profile"}, "nameOnly": True},
@@ -374,10 +389,12 @@ class ServerReader:
         yield from self._client[database].cursor_command(limited)
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reading(self, database: str | None = None) -> Iterator[None]:
         try:
             yield
         except PyMongoError as error:
+            if database is not None and getattr(error, "code", None) == _UNAUTHORIZED:
+                raise DatabaseRefusedError(reason_of(error)) from error
             raise ServerUnreadableError(reason_of(error)) from error
 
     def _could_not(self, what: str, error: PyMongoError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -29,6 +30,9 @@ _BATCH_BYTES = 8 << 20
 # Options of a collection that decide how it is indexed or compared; others would refuse or remove
 # documents of the sample (validators, caps) or mean nothing here.
 _KEPT_OPTIONS = ("collation", "clusteredIndex")
+# Where a server's message goes on with a command, or with a key or a document.
+_COMMAND = re.compile(r"(to execute command) \{ *\"?(\w+).*")
+_DOCUMENT = re.compile(r"(dup key|extract geo keys): ?\{.*")
 
 
 class TrialCollection:
@@ -256,7 +260,13 @@ def _batches(raws: Iterable[bytes]) -> Iterable[list[RawBSONDocument]]:
 
 
 def reason_of(error: Exception) -> str:
-    """A driver's or server's error as one line."""
+    """A driver's or server's error as one line, without values of documents and of commands."""
     details = getattr(error, "details", None)
-    text = details.get("errmsg") if isinstance(details, Mapping) else None
-    return " ".join(str(text or error).split())[:300]
+    if isinstance(details, Mapping):
+        # That of a bulk write would show the whole document.
+        first = next(iter(details.get("writeErrors") or ()), details)
+        text = first.get("errmsg") or type(error).__name__
+    else:
+        text = str(error)
+    line = " ".join(str(text).split())
+    return _COMMAND.sub(r"\1 \2", _DOCUMENT.sub(r"\1", line))[:300]

@@ -28,6 +28,7 @@ from qbmongo.advisor.scratch import OWNERS, PREFIX
 from qbmongo.advisor.trial_collection import TrialCollection
 from qbmongo_tests.advisor.fingerprints import fingerprint, other_databases, scratch_databases
 from qbmongo_tests.advisor.trial_cases import orders
+from qbmongo_tests.faults import Answer, Command, FaultProxy
 
 LIMIT_S = 60.0
 
@@ -394,3 +395,25 @@ def test_a_server_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.raises(ServerUnreadableError, match="no server answered"),
     ):
         client.qb.advise()
+
+
+@pytest.mark.parametrize("system_profile", [None, True])
+def test_a_database_that_may_not_be_read_is_noted_and_the_others_are_advised_on(
+    fault_proxy: FaultProxy, shop: str, system_profile: bool | None
+) -> None:
+    def is_other(command: Command) -> bool:
+        return command.document()["$db"] == "qbmongo_other"
+
+    text = 'not authorized on qbmongo_other to execute command { listCollections: 1, $db: "x" }'
+    refused = {"ok": 0.0, "errmsg": text, "code": 13, "codeName": "Unauthorized"}
+    with OptimizedMongoClient(fault_proxy.uri, qb=Settings(cache=None)) as client:
+        ask(client[shop].orders)
+        list(client.qbmongo_other.c.find({"a": 1}))
+        fault_proxy.on("listCollections", Answer(refused), times=None, when=is_other)
+        report = client.qb.advise(verify=False, system_profile=system_profile)
+        assert {r.spec.namespace for r in report.recommendations} == {f"{shop}.orders"}
+        told = "not authorized on qbmongo_other to execute command listCollections"
+        notes = [note for note in report.inputs.notes if "qbmongo_other" in note]
+        assert notes == [f"the collections of qbmongo_other could not be read: {told}"]
+        with pytest.raises(ServerUnreadableError, match=told):
+            client.qb.advise(["qbmongo_other"], verify=False, system_profile=system_profile)

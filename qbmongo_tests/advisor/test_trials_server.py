@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from bson import Regex
 from pymongo import MongoClient
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from qbmongo.advisor.interruption import Stop, StoppedError
 from qbmongo.advisor.judgement import gain_of, is_harmless, is_worth
 from qbmongo.advisor.queries import questions_of
 from qbmongo.advisor.records import Candidate, CollectionInfo, Removal, Rules, Trial, WorkloadShape
 from qbmongo.advisor.scratch import Scratch
-from qbmongo.advisor.trial_collection import TrialCollection
+from qbmongo.advisor.trial_collection import TrialCollection, reason_of
 from qbmongo.advisor.verify import Effort, TrialJob, try_collection
 from qbmongo_tests.advisor.trial_cases import (
     candidate,
@@ -414,3 +415,22 @@ def test_a_join_is_asked_as_the_find_that_it_amounts_to(scratch: Scratch) -> Non
     (shape,) = trial.shapes
     assert shape.used
     assert shape.before.stages == ("COLLSCAN",)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'E11000 duplicate key error collection: x.c index: mail_1 dup key: { mail: "secret" }',
+        'not authorized on x to execute command { find: "c", filter: { mail: "secret" } }',
+        'not authorized on x to execute command { "find": "c", "filter": {"mail": "secret"} }',
+        'Can\'t extract geo keys: { _id: 1, mail: "secret" }  Point must be an array or object',
+    ],
+)
+def test_a_reason_shows_no_values_of_documents_and_commands(message: str) -> None:
+    single = OperationFailure(message, 1, {"errmsg": message, "keyValue": {"mail": "secret"}})
+    write = {"index": 0, "code": 1, "errmsg": message, "op": {"mail": "secret"}}
+    for error in (single, BulkWriteError({"writeErrors": [write], "writeConcernErrors": []})):
+        assert reason_of(error)
+        assert "secret" not in reason_of(error)
+    if "find" in message:
+        assert reason_of(single) == "not authorized on x to execute command find"
