@@ -108,7 +108,7 @@ def conjunction(nodes: Sequence[Mapping[str, Any]] | None) -> Conjunction:
     for node in nodes or ():
         op = node["op"]
         if "path" not in node:
-            if op == "$or":
+            if op == "$or" and "branches" in node:
                 alternatives.append(tuple(conjunction(branch) for branch in node["branches"]))
             else:
                 residual = True
@@ -163,6 +163,8 @@ def _bound(path: str, node: Mapping[str, Any]) -> Bound | None:
     if op == "$eq":
         return _equality(path, node["type"])
     if op == "$in":
+        if "types" not in node:
+            return None  # not even a list: the server refuses it
         types = frozenset(node["types"])
         size = SIZES.get(node["size"], 1)
         if types & {"regex"}:

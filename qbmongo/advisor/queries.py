@@ -249,7 +249,10 @@ class _Asker:
         return Question(self._collection, command, expects, filter)
 
     def _pipelines(self) -> Iterator[Question]:
-        stages = self._form["pipeline"]["stages"][: self._form["pipeline"]["head"]]
+        shown = self._form.get("pipeline")
+        if shown is None:
+            return  # none that could be read: the server refuses it
+        stages = shown["stages"][: shown["head"]]
         kept = [stage for stage in _movable(stages) if not self._cannot_stand(stage)]
         matches = [stage for stage in kept if stage["stage"] == "$match"]
         nodes = [node for stage in matches for node in stage["filter"]]

@@ -134,7 +134,7 @@ def _anchor_value(node: Node, document: Any) -> Any:
     """A value of the document that the node's condition could be about."""
     path, op = node.get("path"), node["op"]
     if path is None:
-        if op == "$or":
+        if op == "$or" and "branches" in node:
             fits = any(
                 all(_anchor_value(inner, document) is not _NOTHING for inner in branch)
                 for branch in node["branches"]
@@ -326,6 +326,8 @@ class _Draw:
 
     def _among(self, node: Node, path: str, anchor: Any) -> Any:
         """A list of so many values: the anchor's, then others that occur, then made-up ones."""
+        if "types" not in node:
+            return _NOTHING  # not even a list: the server refuses it
         length = list_length(str(node["size"]))
         classes = set(node["types"])
         wants_patterns = any(kind.startswith("regex") for kind in classes)
@@ -369,6 +371,8 @@ class _Draw:
                 for number, branch in enumerate(node["branches"])
             ]
             return branches or _NOTHING
+        if "types" not in node:
+            return _NOTHING
         length = list_length(str(node["size"]), at_most=10)
         kinds = set(node["types"])
         found = {identity_of(v): v for v in values_at(anchor, path) if type_class(v) in kinds}
@@ -387,6 +391,8 @@ class _Draw:
             if not isinstance(operators, dict):
                 operators = {"$eq": operators}
             return operators or _NOTHING
+        if "filter" not in node:
+            return _NOTHING
         draw = self._inner(path)
         mappings = [e for e in elements if isinstance(e, Mapping)]
         fit = [
@@ -454,13 +460,14 @@ _OPERANDS: dict[str, Callable[[_Draw, Node, str, Any], Any]] = {
 def _put(
     filter: dict[str, Any], further: list[dict[str, Any]], path: str, op: str, operand: Any
 ) -> None:
-    if op == "$eq" and path not in filter:
-        filter[path] = operand
+    if path not in filter:
+        filter[path] = operand if op == "$eq" else {op: operand}
         return
-    present = filter.setdefault(path, {})
+    present = filter[path]
     operators = isinstance(present, dict) and all(str(k).startswith("$") for k in present)
-    if operators and op not in present and not (present and op == "$eq"):
-        present[op] = operand
+    if operators and present and op not in present and op != "$eq":
+        # Made anew: what is there may be a document of the sample's.
+        filter[path] = {**present, op: operand}
     else:
         further.append({path: {op: operand}})
 

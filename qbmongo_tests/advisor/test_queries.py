@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import bson
 import pytest
+from bson import Decimal128
 
+from qbmongo.advisor.accesses import accesses_of
 from qbmongo.advisor.queries import Questions, questions_of
 from qbmongo.advisor.records import WorkloadShape
 from qbmongo_tests.advisor.trial_cases import collection, orders, reading, writing
@@ -168,3 +171,42 @@ def test_what_needs_its_own_kind_of_index_is_not_asked(operator: str) -> None:
     found = asked(reading("find", {"place": {operator: [1, 2]}, "customer": 1}))
     assert found.asked == ()
     assert operator in str(found.note)
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        {"customer": {"$in": 5}},
+        {"customer": {"$nin": "a"}},
+        {"customer": {"$all": {"a": 1}}},
+        {"customer": {"$elemMatch": 5}},
+        {"customer": {"$elemMatch": {"$in": 5}}},
+        {"customer": {"$not": {"$in": 5}}},
+        {"customer": {"$not": 5}},
+        {"$or": 5},
+        {"$or": [{"$or": {}}, {"$nor": "a"}, {"customer": {"$in": None}}]},
+        {"customer": {"$size": "a", "$mod": 5, "$type": {}, "$regex": 5, "$options": 5}},
+        {"$text": 5, "$where": 5, "$expr": 5, "": 5, ".": 5, "$": 5, "a..b": 5},
+        5,
+    ],
+    ids=str,
+)
+def test_what_the_server_refuses_ends_no_advice(filter: Any) -> None:
+    """A call that failed is in the profile as well."""
+    for shape in (
+        reading("find", filter),
+        reading("aggregate", pipeline=[{"$match": filter}, {"$sort": {"at": Decimal128("NaN")}}]),
+        reading("aggregate", pipeline=[{"$match": filter}]),
+        writing("update_one", filter, {"$set": {"total": 1}}),
+    ):
+        assert isinstance(accesses_of(shape), (list, tuple))
+        for question in asked(shape, 3).asked:
+            bson.encode(question.command)
+
+
+def test_documents_of_the_sample_stay_what_they_are() -> None:
+    documents: list[dict[str, Any]] = [{"_id": i, "a": {}} for i in range(5)]
+    shape = reading("find", {"$and": [{"a": {}}, {"a": {"$ne": 1}}, {"a": {"$gt": 1}}]})
+    for question in questions_of(shape, collection(), documents, 3).asked:
+        assert {"a": {}}.items() <= question.command["filter"].items()
+    assert documents == [{"_id": i, "a": {}} for i in range(5)]
