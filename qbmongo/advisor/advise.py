@@ -132,7 +132,7 @@ class _Advice:
                 workload, self._collections, self._statistics, rules, now_s=time.time()
             )
             verification = self._verify(client, workload, proposal)
-            inputs = self._inputs(workload, reader.members, verification)
+            inputs = self._inputs(workload, reader, verification)
             return conclude(
                 workload,
                 self._collections,
@@ -291,15 +291,16 @@ class _Advice:
     def _inputs(
         self,
         workload: Sequence[WorkloadShape],
-        members: Sequence[str],
+        reader: ServerReader,
         verification: Verification,
     ) -> Inputs:
         known = set(self._collections)
         gone = sorted({s.namespace for s in workload} - known)
         for namespace in gone:
-            if split_namespace(namespace)[0] in self._refused:
-                continue
-            self._note(f"{namespace} is in the workload and not on the server")
+            if namespace in reader.views:
+                self._note(f"{namespace} is a view: it is left alone")
+            elif split_namespace(namespace)[0] not in self._refused:
+                self._note(f"{namespace} is in the workload and not on the server")
         starts = [s.started_s for s in self._sources if s.started_s is not None]
         ends = [s.ended_s for s in self._sources if s.ended_s is not None]
         return Inputs(
@@ -311,7 +312,7 @@ class _Advice:
             started_s=min(starts, default=0.0),
             ended_s=max(ends, default=0.0),
             sampled_documents=sum(s.sampled for s in self._statistics.values()),
-            members=tuple(members),
+            members=tuple(reader.members),
             where=verification.where,
             why_not=verification.why_not,
             elapsed_s=monotonic() - self._began_s,

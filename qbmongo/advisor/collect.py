@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import bson
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.errors import (
@@ -29,7 +28,7 @@ from .index_documents import keys_from
 from .interruption import Stop
 from .queries import split_namespace
 from .records import CollectionInfo, CollectionStatistics, Keys
-from .samples import READING, Sample
+from .samples import RAW, READING, Sample
 from .sampling import SampleCounts
 from .trial_collection import reason_of
 
@@ -39,7 +38,6 @@ Client = MongoClient[Any]
 ClientFactory = Callable[..., Client]
 
 _SYSTEM_DATABASES = frozenset({"admin", "local", "config"})
-_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 _MAX_PROFILED = 5_000
 _REACH_MS = 5_000
 
@@ -117,6 +115,7 @@ class ServerReader:
         self._stop = stop
         self._note = note
         self._noted: set[str] = set()
+        self.views: set[str] = set()
         with self._reading():
             self._hello: Mapping[str, Any] = client.admin.command("hello")
         self.members = self._find_members()
@@ -160,7 +159,10 @@ class ServerReader:
         infos = []
         for document in found:
             name = str(document["name"])
-            if name.startswith("system.") or document.get("type", "collection") == "view":
+            if document.get("type", "collection") == "view":
+                self.views.add(f"{database}.{name}")
+                continue
+            if name.startswith("system."):
                 continue
             self._stop.check()
             info = self._collection(database, name, document)
@@ -240,7 +242,7 @@ class ServerReader:
         limits = self._limits
         database, name = split_namespace(info.namespace)
         collection = self._client[database].get_collection(
-            name, codec_options=_RAW, read_preference=SecondaryPreferred()
+            name, codec_options=RAW, read_preference=SecondaryPreferred()
         )
         if info.count is not None and info.count <= limits.sample_documents:
             yield from collection.find(
@@ -261,7 +263,7 @@ class ServerReader:
     ) -> Iterator[RawBSONDocument]:
         database, name = split_namespace(info.namespace)
         collection = self._client[database].get_collection(
-            name, codec_options=_RAW, read_preference=SecondaryPreferred()
+            name, codec_options=RAW, read_preference=SecondaryPreferred()
         )
         yield from collection.find(
             filter,

@@ -9,8 +9,9 @@ from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 
-__all__ = ["READING", "Sample"]
+__all__ = ["RAW", "READING", "Sample"]
 
 _IN_MEMORY_BYTES = 4 << 20
 _LENGTH_BYTES = 4
@@ -20,6 +21,9 @@ READING: CodecOptions[Any] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
     unicode_decode_error_handler="replace",
 )
+
+#: The same for documents that are passed on as they came.
+RAW: CodecOptions[RawBSONDocument] = READING.with_options(document_class=RawBSONDocument)
 
 
 class Sample:

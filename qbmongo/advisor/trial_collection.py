@@ -19,7 +19,7 @@ from .index_documents import default_name
 from .interruption import Stop
 from .queries import Question
 from .records import CollectionInfo, IndexSpec
-from .samples import Sample
+from .samples import RAW, READING, Sample
 from .trial_plans import Run
 
 __all__ = ["TrialCollection", "reason_of"]
@@ -65,6 +65,11 @@ class TrialCollection:
         """Removes the copy."""
         self._database.drop_collection(self.name)
 
+    def _command(self, command: dict[str, Any]) -> Mapping[str, Any]:
+        """The server's answer, whatever values it shows."""
+        answer: Mapping[str, Any] = self._database.command(command, codec_options=READING)
+        return answer
+
     def _create(self, name: str) -> None:
         options = {k: v for k, v in self.info.options.items() if k in _KEPT_OPTIONS}
         if "clusteredIndex" in options:
@@ -74,7 +79,7 @@ class TrialCollection:
                 "unique": True,
                 **({"name": clustered["name"]} if "name" in clustered else {}),
             }
-        self._database.command({"create": name, **options})
+        self._command({"create": name, **options})
 
     def _build_existing(self, collection: Collection[Any], *, note: bool) -> None:
         for index in self.info.indexes:
@@ -115,7 +120,7 @@ class TrialCollection:
             )
             options.pop("textIndexVersion", None)
         try:
-            self._database.command(
+            self._command(
                 {
                     "createIndexes": collection.name,
                     "indexes": [{"key": keys, "name": name, **options}],
@@ -132,7 +137,7 @@ class TrialCollection:
     def hide(self, name: str, hidden: bool) -> None:
         """Hides an index from the planner, or shows it again."""
         self._stop.check()
-        self._database.command({"collMod": self.name, "index": {"name": name, "hidden": hidden}})
+        self._command({"collMod": self.name, "index": {"name": name, "hidden": hidden}})
 
     def run(self, shapes: Mapping[str, Sequence[Question]]) -> dict[str, list[Run | None]]:
         """Explains every question with the indexes there are now."""
@@ -146,7 +151,7 @@ class TrialCollection:
         operation = next(iter(question.command))
         command = {**question.command, operation: self.name}
         try:
-            answer = self._database.command(
+            answer = self._command(
                 {"explain": command, "verbosity": "executionStats", "maxTimeMS": MAX_TIME_MS}
             )
             explained = read_explain(answer)
@@ -172,7 +177,7 @@ class TrialCollection:
             count = self._matching([{"$match": filter}], collation)
             return (min(count, 1),) * 2 if question.expects == "one" else (count, count)
         if question.expects == "distinct":
-            distinct = self._database.command({**command, "distinct": self.name})
+            distinct = self._command({**command, "distinct": self.name})
             # Plans return each value once, or each key or document.
             return len(distinct["values"]), 1 << 60
         if "pipeline" in command:
@@ -198,7 +203,7 @@ class TrialCollection:
     def index_sizes(self) -> dict[str, int]:
         """Bytes of each index by its name, as far as the server says."""
         try:
-            stats = self._database.command({"collStats": self.name})
+            stats = self._command({"collStats": self.name})
         except PyMongoError:
             return {}
         return {str(name): int(size) for name, size in stats.get("indexSizes", {}).items()}
@@ -253,7 +258,7 @@ def _batches(raws: Iterable[bytes]) -> Iterable[list[RawBSONDocument]]:
         if batch and (len(batch) == _BATCH_DOCUMENTS or size + len(raw) > _BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(RawBSONDocument(raw))
+        batch.append(RawBSONDocument(raw, RAW))
         size += len(raw)
     if batch:
         yield batch

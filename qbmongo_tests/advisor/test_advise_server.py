@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 from pymongo import MongoClient, monitoring
 
 from qbmongo import (
@@ -417,3 +418,36 @@ def test_a_database_that_may_not_be_read_is_noted_and_the_others_are_advised_on(
         assert notes == [f"the collections of qbmongo_other could not be read: {told}"]
         with pytest.raises(ServerUnreadableError, match=told):
             client.qb.advise(["qbmongo_other"], verify=False, system_profile=system_profile)
+
+
+def test_documents_that_python_cannot_show_are_sampled_and_tried_all_the_same(
+    server_uri: str, plain_client: MongoClient[Any], database_name: str
+) -> None:
+    """Dates beyond the calendar, as programs use them for "never"."""
+    collection = plain_client[database_name].c
+    late = 2**53
+    collection.insert_many(
+        {"_id": i, "until": DatetimeMS(late + i % 300 if i % 2 else -late), "a": i % 250}
+        for i in range(1_200)
+    )
+    with OptimizedMongoClient(server_uri, qb=Settings(cache=None)) as client:
+        for i in range(20):
+            list(client[database_name].c.find({"until": DatetimeMS(late + i)}, {"a": 1}))
+            list(client[database_name].c.find({"until": {"$gt": DatetimeMS(late + 295)}, "a": i}))
+            client[database_name].c.distinct("a", {"until": {"$gte": DatetimeMS(late + 290)}})
+        report = client.qb.advise()
+    assert report.recommendations
+    assert all(r.verified for r in report.recommendations)
+    assert report.inputs.sampled_documents == 1_200
+
+
+def test_a_view_is_said_to_be_one(
+    server_uri: str, plain_client: MongoClient[Any], shop: str
+) -> None:
+    plain_client[shop].create_collection("seen", viewOn="orders", pipeline=[])
+    with OptimizedMongoClient(server_uri, qb=Settings(cache=None)) as client:
+        list(client[shop].seen.find({"customer": 1}))
+        report = client.qb.advise(verify=False)
+    assert [n for n in report.inputs.notes if "seen" in n] == [
+        f"{shop}.seen is a view: it is left alone"
+    ]
