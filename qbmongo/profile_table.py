@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .core.repeats import instead_of
-from .core.shape_forms import shape_details
+from .core.shape_forms import printable, shape_details
 from .core.shape_profiles import ShapeProfile
 from .number_text import duration_text, moment_text
 from .profiles import ProfileSnapshot, merge
@@ -85,20 +85,24 @@ def profile_table(snapshot: ProfileSnapshot, max_rows: int | None = None) -> Tab
 
 
 def _shape_cell(row: ShapeProfile) -> str:
-    head = f"[bold]{escape(row.shape['operation'])}[/bold] {escape(row.shape['namespace'])}"
+    head = f"[bold]{escape(row.shape['operation'])}[/bold] {_shown(row.shape['namespace'])}"
     details = shape_details(row.shape)
     lines = [head, escape(details)] if details else [head]
     if row.rewritten:
         lines.append(f"[dim]{row.rewritten:,} rewritten[/dim]")
     if row.places:
         more = f" and {len(row.places) - 1} more" if len(row.places) > 1 else ""
-        lines.append(f"[dim]{escape(row.places[0][0])}{more}[/dim]")
+        lines.append(f"[dim]{_shown(row.places[0][0])}{more}[/dim]")
     if row.repeats:
-        lines.append(f"[yellow]again and again in one task[/yellow] at {escape(row.repeats[0][0])}")
+        lines.append(f"[yellow]again and again in one task[/yellow] at {_shown(row.repeats[0][0])}")
         instead = instead_of(row.shape)
         if instead is not None:
-            lines.append(f"[yellow]instead:[/yellow] {escape(instead)}")
+            lines.append(f"[yellow]instead:[/yellow] {_shown(instead)}")
     return "\n".join(lines)
+
+
+def _shown(text: str) -> str:
+    return escape(printable(text))
 
 
 def _notes(snapshot: ProfileSnapshot) -> list[str]:

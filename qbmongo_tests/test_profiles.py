@@ -415,6 +415,18 @@ def test_the_table_shows_each_shape_with_its_counts_and_place(tmp_path: Path) ->
     assert text.index("a[b]") < text.index("_id")
 
 
+def test_names_steer_no_terminal(tmp_path: Path) -> None:
+    profile = new_profile()
+    stats = profile.read_stats(ReadOp("find", f"{NS}\x1b[2J", {"a\x1b[31m": 1, "_id": 1}))
+    while stats.place_due:
+        stats.note_place("app/\x1b[31m.py:31", "task")
+    stats.record(0.002, 2, 100, 0, 20.0)
+    ProfileSnapshot.take(profile, 20.0, 0.0).save(tmp_path / "p.json")
+    text = printed([tmp_path / "p.json"], as_json=False)
+    assert "\x1b" not in text
+    assert r"a\x1b[31m" in text
+
+
 def test_runs_are_shown_with_what_would_replace_them_and_add_up(tmp_path: Path) -> None:
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     for path in paths:

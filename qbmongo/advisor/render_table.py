@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from ..core.shape_forms import printable
 from ..number_text import count_text, duration_text, share_text
 from .report import Finding, Recommendation, Rejected, Report, ServedShape
 from .wording import (
@@ -48,7 +49,7 @@ def render(report: Report, width: int = 120, *, color: bool = False) -> str:
 
 
 def _parts(report: Report) -> Iterable[RenderableType]:
-    yield f"[bold]Index advice[/bold]  {escape(summary(report))}"
+    yield f"[bold]Index advice[/bold]  {_shown(summary(report))}"
     if report.recommendations:
         yield ""
         yield _overview(report.recommendations)
@@ -74,7 +75,7 @@ def _parts(report: Report) -> Iterable[RenderableType]:
     yield ""
     yield "[bold]What was read[/bold]"
     for line in inputs_lines(report.inputs):
-        yield _indented(escape(line))
+        yield _indented(_shown(line))
 
 
 def _overview(items: Iterable[Recommendation]) -> Table:
@@ -94,7 +95,7 @@ def _overview(items: Iterable[Recommendation]) -> Table:
         table.add_row(
             str(number),
             f"[{colour}]{item.severity}[/{colour}]",
-            escape(heading(item)),
+            _shown(heading(item)),
             duration_text(item.saved_s) if item.saved_s > 0 else "",
             examined,
             verified_text(item),
@@ -103,37 +104,37 @@ def _overview(items: Iterable[Recommendation]) -> Table:
 
 
 def _recommendation(number: int, item: Recommendation) -> Iterable[RenderableType]:
-    yield f"[bold]{number}. {escape(heading(item))}[/bold]"
-    yield _indented(escape(item.why))
+    yield f"[bold]{number}. {_shown(heading(item))}[/bold]"
+    yield _indented(_shown(item.why))
     if item.before is not None and item.after is not None:
         yield _indented(
-            f"a call: {escape(state_text(item.before))} -> {escape(state_text(item.after))}"
+            f"a call: {_shown(state_text(item.before))} -> {_shown(state_text(item.after))}"
         )
         if item.before.stages or item.after.stages:
             yield _indented(
-                f"plan: {escape(plan_text(item.before.stages))}"
-                f" -> {escape(plan_text(item.after.stages))}"
+                f"plan: {_shown(plan_text(item.before.stages))}"
+                f" -> {_shown(plan_text(item.after.stages))}"
             )
     cost = write_cost_text(item)
     if cost is not None:
-        yield _indented(f"costs: {escape(cost)}")
+        yield _indented(f"costs: {_shown(cost)}")
     yield from _shapes(item.shapes)
     if item.places:
-        yield _indented("called at " + escape(", ".join(place for place, _ in item.places)))
+        yield _indented("called at " + _shown(", ".join(place for place, _ in item.places)))
     for step in item.steps:
-        yield _indented(f"- {escape(step)}")
+        yield _indented(f"- {_shown(step)}")
     if item.mongosh:
-        yield _indented(f"mongosh: {escape(item.mongosh)}")
+        yield _indented(f"mongosh: {_shown(item.mongosh)}")
     if item.pymongo:
-        yield _indented(f"PyMongo: {escape(item.pymongo)}")
+        yield _indented(f"PyMongo: {_shown(item.pymongo)}")
     if item.rollback_mongosh:
-        yield _indented(f"undo:    {escape(item.rollback_mongosh)}")
+        yield _indented(f"undo:    {_shown(item.rollback_mongosh)}")
 
 
 def _shapes(shapes: tuple[ServedShape, ...]) -> Iterable[RenderableType]:
     for shape in shapes[:_MAX_SHAPES]:
         yield _indented(
-            f"{share_text(shape.share)} of the time, {shape.calls:,} calls: {escape(shape.text)}"
+            f"{share_text(shape.share)} of the time, {shape.calls:,} calls: {_shown(shape.text)}"
         )
     if len(shapes) > _MAX_SHAPES:
         yield _indented(f"and {len(shapes) - _MAX_SHAPES} more shapes")
@@ -141,19 +142,24 @@ def _shapes(shapes: tuple[ServedShape, ...]) -> Iterable[RenderableType]:
 
 def _finding(finding: Finding) -> Iterable[RenderableType]:
     colour = _COLOURS[finding.severity]
-    yield _indented(f"[{colour}]{finding.severity}[/{colour}] {escape(finding.text)}")
-    yield Padding(f"-> {escape(finding.remedy)}", (0, 0, 0, 4))
+    yield _indented(f"[{colour}]{finding.severity}[/{colour}] {_shown(finding.text)}")
+    yield Padding(f"-> {_shown(finding.remedy)}", (0, 0, 0, 4))
     for shape in finding.shapes[:_MAX_SHAPES]:
-        yield Padding(escape(shape.text), (0, 0, 0, 4))
+        yield Padding(_shown(shape.text), (0, 0, 0, 4))
     if finding.places:
         places = ", ".join(place for place, _ in finding.places)
-        yield Padding(f"called at {escape(places)}", (0, 0, 0, 4))
+        yield Padding(f"called at {_shown(places)}", (0, 0, 0, 4))
 
 
 def _rejected(rejected: Rejected) -> str:
     spec = rejected.candidate.spec
-    return f"{escape(index_text(spec))} on {escape(spec.namespace)}: {escape(rejected.reason)}"
+    return f"{_shown(index_text(spec))} on {_shown(spec.namespace)}: {_shown(rejected.reason)}"
 
 
 def _indented(text: str) -> Padding:
     return Padding(text, (0, 0, 0, 2))
+
+
+def _shown(text: str) -> str:
+    """A text as it is, whatever names it holds: no markup, and nothing that steers a terminal."""
+    return escape("\n".join(map(printable, text.split("\n"))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from ..core.shape_forms import printable
 from ..number_text import bytes_text, count_text, duration_text, moment_text, share_text
 from .index_documents import index_options, keys_text, readable_value
 from .records import IndexSpec
@@ -35,13 +36,14 @@ def index_text(spec: IndexSpec) -> str:
             options.append(name)
         else:
             options.append(f"{name} {json.dumps(readable_value(value))}")
-    return " ".join([keys_text(spec.keys), ", ".join(options)]).rstrip()
+    return printable(" ".join([keys_text(spec.keys), ", ".join(options)]).rstrip())
 
 
 def heading(item: Recommendation) -> str:
     """What is to be done, as one line."""
     name = f" ({item.spec.name})" if item.spec.name and item.action != "create" else ""
-    return f"{ACTIONS[item.action]} index {index_text(item.spec)}{name} on {item.spec.namespace}"
+    what = f"{index_text(item.spec)}{name} on {item.spec.namespace}"
+    return f"{ACTIONS[item.action]} index {printable(what)}"
 
 
 def verified_text(item: Recommendation) -> str:

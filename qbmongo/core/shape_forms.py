@@ -155,7 +155,15 @@ _STAGE_PARTS: dict[str, Callable[[Any], Any]] = {
 
 def shape_text(form: Mapping[str, Any]) -> str:
     """One line that a person reads: `find shop.orders {status: string} sort {at: -1}`."""
-    return f"{form['operation']} {form['namespace']} {shape_details(form)}".rstrip()
+    head = f"{form['operation']} {printable(form['namespace'])}"
+    return f"{head} {shape_details(form)}".rstrip()
+
+
+def printable(text: str) -> str:
+    """A text on one line: what would end the line, or steer a terminal, is shown escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shape_details(form: Mapping[str, Any]) -> str:
@@ -185,7 +193,7 @@ def shape_details(form: Mapping[str, Any]) -> str:
         parts.append(f"collation {{{', '.join(settings)}}}")
     parts.extend(f"{part} [{', '.join(form[part])}]" for part in ("min", "max") if part in form)
     parts.extend(part for part in ("skip", "limit", "upsert") if form.get(part))
-    return " ".join(parts)
+    return printable(" ".join(parts))
 
 
 def _filter_text(nodes: Sequence[Mapping[str, Any]]) -> str:

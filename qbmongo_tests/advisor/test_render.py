@@ -6,6 +6,7 @@ import builtins
 import html.parser
 import itertools
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,6 +150,27 @@ def test_the_table_says_everything_in_the_width_given() -> None:
             assert part in folded, part
         assert "\x1b" not in text
     assert "\x1b[" in render_table.render(sample_report(), color=True)
+
+
+def test_names_steer_no_terminal_and_end_no_line() -> None:
+    report = sample_report()
+    first, *others = report.recommendations
+    spec = replace(
+        first.spec,
+        namespace="shop.\x1b[2J\n# all is well",
+        keys=(("a\x1b[31m", 1),),
+        partial_filter={"\x1b[m": "\u202e"},
+    )
+    hostile = replace(
+        first, spec=spec, why="\x1b[31m", mongosh="one\x1b\ntwo", places=(("\x1b", 1),)
+    )
+    inputs = replace(report.inputs, notes=("\x1b[31m",))
+    report = replace(report, recommendations=(hostile, *others), inputs=inputs)
+    text = render_table.render(report, 300)
+    assert "\x1b" not in text
+    assert r"on shop.\x1b[2J\n# all is well" in text
+    assert "one\\x1b\n" in text
+    assert "\n# all is well" not in render_markdown.render(report)
 
 
 def test_figures_of_a_sample_are_called_so() -> None:

@@ -604,3 +604,12 @@ def test_the_text_of_a_shape_reads_like_the_query() -> None:
         "find shop.orders {$or: [{a: number} | {b: {$in: [2-10 number]}}], age: {$gt: number}, "
         "status: string} sort {at: -1} hint age_1 collation {locale: en, strength: 2} limit"
     )
+
+
+def test_the_line_stays_one_and_steers_no_terminal_whatever_the_names() -> None:
+    op = ReadOp(
+        "find", "shop.a\x1b[31m", {"x\nWARNING all is lost": 1, "\u202ey": 1}, sort=[("\r", 1)]
+    )
+    assert shape_text(form_of(op)) == (
+        r"find shop.a\x1b[31m {x\nWARNING all is lost: number, \u202ey: number} sort {\r: 1}"
+    )
