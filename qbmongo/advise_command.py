@@ -82,6 +82,8 @@ def run_advise(options: AdviseOptions, output: Console, status: Console) -> bool
         width=output.width,
         color=output.is_terminal and not to_file,
     )
+    # A profile's file may hold names that are no text.
+    text = text.encode("utf-8", "backslashreplace").decode()
     if options.output is not None:
         _write(options.output, text)
         status.print(f"written to {options.output}", style="dim", highlight=False)

@@ -45,7 +45,7 @@ class Fields:
 
     def integer(self, name: str) -> int:
         value = self.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
             raise self.error(name, f"is {_shown(value)}; allowed is a whole number from 0 up")
         return value
 

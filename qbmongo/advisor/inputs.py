@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from bson import json_util
+from bson.codec_options import DatetimeConversion
+from bson.errors import BSONError
 
 from ..core.durations import RANKS
 from ..core.shape_forms import shape_id, shape_text
@@ -17,6 +19,7 @@ from .records import WorkloadShape
 
 __all__ = ["from_snapshot", "merge_workloads"]
 
+_OPTIONS = json_util.JSONOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 MAX_KEPT = 40  # commands, filters and places kept per shape
 
 
@@ -63,8 +66,8 @@ def _parsed(text: str) -> Any:
     if "..." in text:
         return None
     try:
-        return json_util.loads(text)
-    except (ValueError, TypeError, RecursionError):
+        return json_util.loads(text, json_options=_OPTIONS)
+    except (ValueError, TypeError, LookupError, RecursionError, ArithmeticError, BSONError):
         return None
 
 

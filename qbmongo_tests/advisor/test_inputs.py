@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from bson.datetime_ms import DatetimeMS
 
 from qbmongo.advisor.collection_documents import collection_info
 from qbmongo.advisor.command_shapes import command_shape
@@ -254,6 +255,13 @@ def test_a_profile() -> None:
     assert (shape.calls, shape.errors, shape.documents, shape.total_s) == (10, 1, 30, 10.0)
     assert shape.places == (("app.py:3", 2),)
     assert [f["a"].replace(tzinfo=None) for f in shape.filters] == [datetime(2024, 1, 1)]
+
+
+def test_kept_values_that_are_none_are_left_out() -> None:
+    odd = ('{"a": {"$oid": "no id"}}', '{"a": {"$numberDecimal": "none"}}', '{"a": {"$uuid": "x"}}')
+    late = '{"a": {"$date": {"$numberLong": "999999999999999999"}}}'
+    (shape,) = _workload(_profiled(10, *odd, late))
+    assert [f["a"] for f in shape.filters] == [DatetimeMS(999999999999999999)]
 
 
 def test_profiles_of_two_processes_are_added_up() -> None:
