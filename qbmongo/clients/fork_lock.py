@@ -5,40 +5,30 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from types import TracebackType
+from typing import Any
 
-__all__ = ["ForkSafeLock"]
+__all__ = ["fork_safe_lock"]
 
-_LOCKS: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_LOCKS: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-class ForkSafeLock:
+def fork_safe_lock() -> Any:
     """A threading.Lock that is free in the child of a fork.
 
     Another thread of the parent may hold it at the fork; in the child that thread does not exist.
+
+    The interpreter's own lock, and no class around it: a signal's handler that raises in the first
+    or last step of such a class's `with` would leave the lock held for ever.
     """
-
-    __slots__ = ("__weakref__", "_lock")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        _LOCKS.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
+    lock = threading.Lock()
+    _LOCKS.add(lock)
+    return lock
 
 
 def _renew() -> None:
     for lock in list(_LOCKS):
-        lock._lock = threading.Lock()
+        # As threading and logging do it.
+        lock._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):

@@ -26,7 +26,7 @@ from ..core.store import Budget
 from ..settings import PARTS, Settings
 from .arguments import caller_of_call, place_of_call
 from .fairness import LoopTurn
-from .fork_lock import ForkSafeLock
+from .fork_lock import fork_safe_lock
 from .listener import TRANSACTIONS, EffectListener
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # All clients of the process share one budget of bytes; see core.store.Budget.
-_BUDGET = Budget(ForkSafeLock())
+_BUDGET = Budget(fork_safe_lock())
 
 # Set inside `client.qb.uncached()`.
 UNCACHED: ContextVar[bool] = ContextVar("qbmongo_uncached", default=False)
@@ -237,7 +237,7 @@ def _engine_for(settings: Settings, *, threads: bool) -> Engine | None:
         part = settings.profile
         profile = Profile(
             DDSketchScale(),
-            ForkSafeLock() if threads else nullcontext(),
+            fork_safe_lock() if threads else nullcontext(),
             time.monotonic(),
             slow_ms=part.slow_ms,
             log_every_s=part.log_every_s,

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 from pymongo import MongoClient
 
 from qbmongo import CacheSettings, Settings
-from qbmongo.clients.fork_lock import ForkSafeLock
+from qbmongo.clients.fork_lock import fork_safe_lock
 from qbmongo.coherence import records
 from qbmongo_tests.clients.sites import CACHED, Site, ready, resolved
 
@@ -352,7 +353,7 @@ def test_after_a_fork_the_child_starts_empty_and_both_go_on(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_a_lock_that_another_thread_holds_is_free_in_the_child() -> None:
-    lock = ForkSafeLock()
+    lock = fork_safe_lock()
     reader, writer = socket.socketpair()
     with reader, writer, lock:
         with warnings.catch_warnings():
@@ -365,6 +366,30 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child() -> None:
         reader.settimeout(60)
         assert reader.recv(4) == b"free"
         assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this platform")
+def test_a_lock_is_free_after_a_signal_whose_handler_raised() -> None:
+    """Wherever in taking or leaving it that was."""
+
+    def interrupt(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    def use() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        while True:
+            with lock:
+                pass
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(50):
+            lock = fork_safe_lock()
+            with pytest.raises(KeyboardInterrupt):
+                use()
+            assert not lock.locked()
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_clients_share_one_budget_of_bytes(server_uri: str, database_name: str) -> None:
