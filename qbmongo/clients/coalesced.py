@@ -104,7 +104,7 @@ class Sender:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         bound: Any,
-        new_waiter: Callable[[], Any],
+        new_waiter: Callable[[], Any] | None,
     ) -> JoinedWrite | Write | None:
         """A call begins.
 
@@ -112,7 +112,8 @@ class Sender:
             scope, collection: where; the collection is the driver's own object.
             kind, args, kwargs: the method and what it was given.
             bound: the session bound to the context.
-            new_waiter: makes what will be told the outcome, if the call gathers with others.
+            new_waiter: makes what will be told the outcome, if the call gathers with others; None:
+                the caller can neither wait for others nor have them wait for it.
 
         Returns:
             JoinedWrite: it gathers. Otherwise it is a plain call, of this Write; None: of one that
@@ -165,6 +166,10 @@ class Sender:
                     return plain
             # Where one thread runs all, nothing has to be locked, and no place becomes free.
             is_locked = not engine.mutable_ok
+            if new_waiter is None:
+                with engine.lock:
+                    coalescer.counts.direct += 1
+                return self._plain(scope, collection, kind, args, kwargs, stats, now_s, call)
             sending: Sending | None
             if is_locked:
                 with engine.lock:
@@ -375,6 +380,11 @@ class Sender:
         if TRANSACTIONS.wrote_to(write.scope.namespace, now_s):
             return True
         return write.kind != "insert_one" and not self.coalescer.can_bulk_write(now_s)
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether something gathers."""
+        return self.coalescer.counts.pending > 0
 
     def flush(self, waiter: Any) -> None:
         """Sends everything that gathers.

@@ -20,7 +20,7 @@ from .batches import Raised, Told, documents, models
 from .coalesced import Go, Sender
 from .joined_calls import JOINED_KINDS
 from .listener import WIRE, Wire
-from .parts import bound_sync_session
+from .parts import bound_sync_session, may_share
 from .writes import Write
 
 __all__ = [
@@ -88,7 +88,8 @@ def observed_write(kind: WriteKind) -> Any:
         if may_join and scope.coalesce is not None:
             sender = self._database._client._qb.sender
             session = bound_sync_session()
-            write = sender.join(scope, self, kind, args, kwargs, session, ThreadSlot)
+            new_waiter = ThreadSlot if may_share() else None
+            write = sender.join(scope, self, kind, args, kwargs, session, new_waiter)
             if type(write) is JoinedWrite:
                 answer = _answer(sender, write)
                 if not isinstance(answer, Told):
@@ -212,5 +213,9 @@ def flush(sender: Sender, timeout_s: float | None = None) -> None:
     """Returns when every write that could have joined others, and was begun before, is over; or
     after so many seconds."""
     flushed = _Flushed()
-    sender.flush(flushed)
+    if sender.threads is None or may_share() or not sender.is_gathering:
+        sender.flush(flushed)
+    else:
+        # What a signal interrupts here, others would wait for in vain.
+        sender.threads.run(functools.partial(sender.flush, flushed))
     flushed.ready.wait(timeout_s)

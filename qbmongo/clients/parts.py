@@ -196,10 +196,10 @@ _NOT_THE_WATCHERS = frozenset(
 
 
 def may_share() -> bool:
-    """Whether others may wait for a read of this thread, and it for theirs; for the sync client.
+    """Whether others may wait for a call of this thread, and it for theirs; for the sync client.
 
     Not in the main thread: there the handler of a signal (Ctrl-C, an alarm) may raise anywhere,
-    also between two steps of ours, and who waits for a read that is gone would wait for ever.
+    also between two steps of ours, and who waits for a call that is gone would wait for ever.
     """
     return threading.get_ident() != threading.main_thread().ident
 

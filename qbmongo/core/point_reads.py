@@ -197,9 +197,9 @@ class PointReads:
         engine, lane, now_s = self.engine, gathering.lane, lone.started_s
         if alike.terms is None:
             with engine.lock:
-                if self._are_known(gathering, alike, lone.value):
-                    lone.place = lane.enter(now_s)
-            return lone.place is not None
+                return self._are_known(gathering, alike, lone.value) and self._is_placed(
+                    lane, lone, share
+                )
         cache = alike.scope.cache
         if cache is None:
             return False
@@ -207,8 +207,7 @@ class PointReads:
             fill = self._begun(cache, gathering, alike, lone.value, element, now_s, share)
             if fill is None:
                 return False
-            lone.place = lane.enter(now_s)
-            if lone.place is None:
+            if not self._is_placed(lane, lone, share):
                 cache.abandon(fill, 0)
                 return False
             fill.stats = lone.stats
@@ -217,6 +216,14 @@ class PointReads:
             lone.seen = fill.seen
             lone.fill = fill
         engine.misses += 1
+        return True
+
+    def _is_placed(self, lane: Lane, lone: LoneRead, share: bool) -> bool:
+        """Whether a read may go now; one that shares nothing takes no place of others."""
+        if share:
+            lone.place = lane.enter(lone.started_s)
+            return lone.place is not None
+        self.counts.direct += 1
         return True
 
     def _follow(self, gathering: Gathering, alike: Alike, read: PlainRead) -> bool:
@@ -299,11 +306,12 @@ class PointReads:
         Args:
             ticket: of a find_one by one field, with no more than a projection.
             codec: the collection's codec options.
-            waiter: whoever is to be told of a read that waits; None: the caller cannot wait.
+            waiter: whoever is to be told of a read that waits; None: the caller can neither wait
+                for others nor have them wait for it.
 
         Returns:
-            Direct (send it now), a read that waits, or None: it cannot be joined; send it now,
-            uncounted.
+            Direct (send it now), a read that waits, or None: it cannot be joined; send it now, in
+            no place on the wire.
         """
         engine = self.engine
         op: Any = ticket.op
@@ -315,9 +323,15 @@ class PointReads:
                 self.counts.refused["unencodable"] += 1
                 return None
         (path,) = op.filter
+        identity: Hashable = (path, shown, id(codec))
         with engine.lock:
-            direct = self._enter((path, shown, id(codec)), codec, now_s)
-        if direct is not None or waiter is None:
+            if waiter is None:
+                if len(self._gatherings) < MAX_IDLE:
+                    self._gathering(identity, codec)  # what is learnt of such reads is kept there
+                self.counts.direct += 1
+                return None
+            direct = self._enter(identity, codec, now_s)
+        if direct is not None:
             return direct
         facts = engine.known_facts(self._namespace)
         if facts is not None and facts.refusal is not None:
@@ -348,12 +362,16 @@ class PointReads:
         return direct
 
     def _enter(self, identity: Hashable, codec: Any, now_s: float) -> Direct | None:
+        gathering = self._gathering(identity, codec)
+        place = gathering.lane.enter(now_s)
+        return None if place is None else Direct(gathering, place)
+
+    def _gathering(self, identity: Hashable, codec: Any) -> Gathering:
         gathering = self._gatherings.get(identity)
         if gathering is None:
             lane = Lane(self._limits, self.counts)
             gathering = self._gatherings[identity] = Gathering(identity, codec, lane)
-        place = gathering.lane.enter(now_s)
-        return None if place is None else Direct(gathering, place)
+        return gathering
 
     def landed(self, gathering: Gathering, place: Place, now_s: float) -> JoinedFind | None:
         """A direct call or a joined find is over. Returns what is to be sent now, if anything.

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import InvalidOperation, PyMongoError
 
 from qbmongo import Settings
-from qbmongo.clients.coalesced import Go
+from qbmongo.clients.coalesced import Go, Sender
 from qbmongo.clients.writes import Write
 from qbmongo.core.lanes import Lane
 from qbmongo.core.transactions import OpenTransactions
@@ -505,3 +505,79 @@ def test_what_gathers_is_looked_at_by_one_thread_at_a_time(
     assert [outcome.modified_count for outcome in outcomes] == [1] * 6
     assert locked
     assert all(locked)
+
+
+@pytest.mark.parametrize("name", ["update", "insert", "find", "find of a part"])
+def test_what_the_main_thread_sends_takes_no_place_of_others(
+    server_uri: str,
+    database_name: str,
+    documents: Any,
+    request: pytest.FixtureRequest,
+    name: str,
+) -> None:
+    """There a signal's handler may raise at any step, also before what gathers behind is sent."""
+    site = Site("sync", server_uri, database_name)
+    request.addfinalizer(site.close)
+    joining = Joining(site, Settings(profile=None, cache=None))
+    collection = joining.collection
+    send: dict[str, Callable[[], Any]] = {
+        "update": lambda: increment(collection, 1),
+        "insert": lambda: collection.insert_one({}),
+        "find": lambda: collection.find_one({"_id": 1}),
+        "find of a part": lambda: collection.find_one({"_id": 1}, {"n": 1}),
+    }
+    seen: list[Any] = []
+    for _ in range(2):  # the second time it is known
+        gate = site.proxy.hold(name.split()[0])
+
+        def look(gate: Any = gate) -> None:
+            gate.wait()
+            stats = joining.client.qb.stats()
+            seen.append((stats.coalesce.in_flight, stats.batch.in_flight))
+            gate.release()
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        send[name]()
+        looking.join()
+    assert seen == [(0, 0)] * 2
+    stats = joining.client.qb.stats()
+    assert stats.coalesce.direct + stats.batch.direct == 2
+
+
+def test_a_signal_during_a_flush_leaves_nobody_waiting(
+    server_uri: str,
+    database_name: str,
+    documents: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    site = Site("sync", server_uri, database_name)
+    request.addfinalizer(site.close)
+    joining = Joining(site)
+    dispatch = Sender.dispatch
+
+    def interrupted(*args: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        dispatch(*args)
+
+    monkeypatch.setattr(Sender, "dispatch", interrupted)
+
+    async def work() -> None:
+        held = await joining.begun()
+        callers = Callers(site)
+        for identity in IDS:
+            callers.start(lambda n=identity: increment(joining.collection, n))  # type: ignore[misc]
+        await joining.pending(len(IDS))
+        releaser = threading.Thread(
+            target=lambda: wait_until(lambda: joining.stats.pending == 0) and held.release()
+        )
+        releaser.start()
+        joining.client.qb.flush()
+        releaser.join()
+        assert [outcome.modified_count for outcome in await callers.results()] == [1] * 6
+        await held.callers.results()
+
+    site.run(work())
+    assert counters(documents) == [1] * 6

@@ -13,6 +13,7 @@ from pymongo.results import UpdateResult
 from qbmongo.clients import batches, coalesced
 from qbmongo.clients.known_calls import KnownCalls
 from qbmongo.core.lanes import Lane
+from qbmongo_tests.clients.callers import Callers
 from qbmongo_tests.clients.joined import Joining, outcome_of
 from qbmongo_tests.clients.sites import Site
 
@@ -74,19 +75,22 @@ def test_a_fault_before_dispatch_sends_each_write_alone(
     by = Int64(1) if where == "encoding" else 1
     while_held = where in ("copying", "encoding", "gathering")
 
-    async def work() -> None:
+    async def one_by_one() -> list[Any]:
+        outcomes = []
         for identity in IDS:
-            outcome = await outcome_of(
-                lambda c, n=identity: increment(c, n, by),  # type: ignore[misc]
-                joining.collection,
+            callers = Callers(site)  # the main thread joins nobody
+            callers.start(
+                lambda n=identity: outcome_of(lambda c: increment(c, n, by), joining.collection)  # type: ignore[misc]
             )
-            assert isinstance(outcome, UpdateResult), outcome
+            outcomes += await callers.results()
+        return outcomes
+
+    async def work() -> None:
+        outcomes = await one_by_one()
+        assert all(isinstance(outcome, UpdateResult) for outcome in outcomes), outcomes
         if while_held:
             held = await joining.begun()
-            outcomes = [
-                await outcome_of(lambda c, n=n: increment(c, n, by), joining.collection)  # type: ignore[misc]
-                for n in IDS
-            ]
+            outcomes = await one_by_one()
             assert all(isinstance(outcome, UpdateResult) for outcome in outcomes)
             held.release()
             await held.callers.results()
