@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -130,12 +132,34 @@ def _plain(method: Callable[..., Any], collection: Any, write: Write) -> Any:
     return write.finished(result)
 
 
+_HERE = threading.local()
+
+
 def _run(job: Callable[[], Any], context: contextvars.Context) -> None:
     """Runs a job in an executor thread; in this one if the interpreter is ending."""
     try:
         executor._EXECUTOR.submit(context.run, job)
     except RuntimeError:
-        context.run(job)
+        _run_here(functools.partial(context.run, job))
+
+
+def _run_here(job: Callable[[], Any]) -> None:
+    """Runs a job in this thread; after the one that asks for it, if that runs here, too.
+
+    A batch that has landed sends the next one: inside each other they would be too deep.
+    """
+    jobs: deque[Callable[[], Any]] | None = getattr(_HERE, "jobs", None)
+    if jobs is not None:
+        jobs.append(job)
+        return
+    _HERE.jobs = jobs = deque([job])
+    try:
+        while jobs:
+            # What it raises nobody would see from an executor thread either.
+            with contextlib.suppress(Exception):
+                jobs.popleft()()
+    finally:
+        del _HERE.jobs
 
 
 def send(sender: Sender, lane: Lane, batch: Batch) -> None:

@@ -433,6 +433,28 @@ def test_at_the_interpreters_end_what_motor_was_not_awaited_for_is_sent(
     assert sum(counters(documents)) == 300
 
 
+_EXITING_LONG = """
+import asyncio, sys
+from qbmongo import CoalesceSettings, OptimizedClient, Settings
+
+async def main():
+    part = CoalesceSettings(max_in_flight=1, max_batch_ops=2, max_joined_ms=60_000)
+    client = OptimizedClient(sys.argv[1], qb=Settings(cache=None, coalesce=part))
+    c = client[sys.argv[2]].c
+    for number in range(800):
+        c.insert_one({"_id": 1000 + number})
+
+asyncio.run(main())
+"""
+
+
+def test_at_the_interpreters_end_however_many_batches_are_left_are_sent(
+    server_uri: str, database_name: str, documents: Any
+) -> None:
+    done = _run(_EXITING_LONG, server_uri, database_name)
+    assert documents.count_documents({"_id": {"$gte": 1000}}) == 800, done.stderr[-2000:]
+
+
 _ENDING = """
 import asyncio, sys
 from qbmongo import CoalesceSettings, OptimizedAsyncMongoClient, Settings
