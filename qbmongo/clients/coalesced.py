@@ -330,7 +330,7 @@ class Sender:
     def due_s(self, lane: Lane) -> float | None:
         """When a lane must be looked at; None if nothing gathers there."""
         with self.engine.lock:
-            return lane.due_s()
+            return lane.due_s(monotonic())
 
     def overdue(self, lane: Lane) -> float | None:
         """Sends what was held up for too long. Returns when to look again, None: never."""
@@ -339,7 +339,7 @@ class Sender:
         if batch is not None:
             self.dispatch(lane, batch)
         with self.engine.lock:
-            return lane.due_s()
+            return lane.due_s(monotonic())
 
     def dispatch(self, lane: Lane, batch: Batch) -> None:
         """Sends a batch as one command; or what is in it alone, where that is what has to be."""

@@ -151,13 +151,17 @@ class Lane:
             return None
         return self._dispatch(now_s)
 
-    def due_s(self) -> float | None:
-        """When what gathers must be looked at, if nothing lands before; None: nothing gathers."""
+    def due_s(self, now_s: float = math.inf) -> float | None:
+        """When what gathers must be looked at, if nothing lands before; None: nothing gathers.
+
+        What lingers is looked at when it has lingered, even if the wire is full now: what lands
+        before that sends nothing yet. now_s: matters only where something lingers.
+        """
         if not self._pending:
             return None
         limits = self.limits
         due_s = self._oldest_s() + limits.linger_s
-        if len(self._sendings) >= limits.max_in_flight:
+        if len(self._sendings) >= limits.max_in_flight and (now_s >= due_s or not limits.linger_s):
             due_s += limits.patience_s
         return due_s
 

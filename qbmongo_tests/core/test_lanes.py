@@ -116,14 +116,14 @@ def test_behind_a_stalled_sending_nobody_waits_longer_than_the_patience() -> Non
     place = lane(max_in_flight=1, patience_s=5.0)
     stalled = entered(place, 0.0)
     gather(place, "a", 1, 1.0)
-    assert place.due_s() == 6.0
+    assert place.due_s(1.0) == 6.0
     assert place.overdue(5.9) is not None, "the sending itself has stalled by then"
     gather(place, "b", 1, 6.0)
-    assert place.due_s() == 11.0
+    assert place.due_s(6.0) == 11.0
     assert place.overdue(6.0) is None, "the second one has not"
     assert items(place.overdue(11.0)) == ["b"]
     assert place.landed(stalled, 12.0) is None
-    assert place.due_s() is None
+    assert place.due_s(12.0) is None
 
 
 def test_a_lone_call_does_not_wait_behind_a_stalled_sending() -> None:
@@ -138,11 +138,34 @@ def test_with_linger_even_a_lone_call_gathers_until_it_is_time_or_the_batch_is_f
     assert place.enter(0.0) is None
     gather(place, "a", 1, 0.0)
     assert place.ready(1.0) is None
-    assert place.due_s() == 2.0
+    assert place.due_s(1.0) == 2.0
     assert items(place.ready(2.0)) == ["a"]
     gather(place, "b", 1, 3.0)
     gather(place, "c", 1, 3.0)
     assert items(place.ready(3.0)) == ["b", "c"]
+
+
+def test_what_lingers_behind_a_full_wire_is_looked_at_when_it_has_lingered() -> None:
+    """What lands before that sends nothing, and then nobody would look until patience ends."""
+    place = lane(max_in_flight=1, patience_s=50.0, linger_s=2.0)
+    gather(place, "a", 1, 0.0)
+    first = place.overdue(2.0)
+    assert first is not None
+    gather(place, "b", 1, 3.0)
+    assert place.due_s(3.0) == 5.0
+    assert place.landed(first.sending, 4.0) is None
+    assert items(place.overdue(5.0)) == ["b"]
+
+
+def test_what_has_lingered_behind_a_full_wire_waits_until_something_lands() -> None:
+    place = lane(max_in_flight=1, patience_s=50.0, linger_s=2.0)
+    gather(place, "a", 1, 0.0)
+    first = place.overdue(2.0)
+    assert first is not None
+    gather(place, "b", 1, 3.0)
+    assert place.overdue(5.0) is None
+    assert place.due_s(5.0) == 55.0
+    assert items(place.landed(first.sending, 6.0)) == ["b"]
 
 
 def test_everything_can_be_taken_at_once() -> None:

@@ -341,7 +341,7 @@ class _World:
             yield None
             for (_, group), lanes in self.coalescer._lanes.items():
                 for _, lane in lanes:
-                    due_s = lane.due_s()
+                    due_s = lane.due_s(self.now_s)
                     if due_s is not None and self.now_s >= due_s:
                         batch = lane.overdue(self.now_s)
                         if batch is not None:
@@ -396,9 +396,9 @@ class _World:
     def check_gathering(self, lane: Lane) -> None:
         limits = self.limits
         fresh = [s for s in lane.sendings() if s.started_s > self.now_s - limits.patience_s]
-        lingers = limits.linger_s and self.now_s < (lane.due_s() or 0.0)
+        lingers = limits.linger_s and self.now_s < (lane.due_s(self.now_s) or 0.0)
         if len(fresh) < limits.max_in_flight and not lingers and len(lane._pending) == 1:
-            due_s = lane.due_s()
+            due_s = lane.due_s(self.now_s)
             if due_s is None or due_s > self.now_s + limits.linger_s + limits.patience_s:
                 raise Violation("gathers although there is room, and nobody will look")
 
