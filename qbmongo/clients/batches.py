@@ -167,7 +167,8 @@ def reply_of(result: Any, error: BaseException | None, wire: Wire) -> BatchReply
         return BatchReply(None, errors, _concern(details), sent=wire.started)
     if isinstance(error, ClientBulkWriteException):
         return _read(error.details, error.error, wire)
-    if isinstance(error, ConnectionFailure):
+    if isinstance(error, ConnectionFailure) or not isinstance(error, Exception):
+        # Interrupted is as lost: what was on its way may have arrived.
         return BatchReply({}, {}, None, "network", None, wire.started)
     if isinstance(error, OperationFailure):
         return BatchReply({}, {}, None, "command", error.code, wire.started)

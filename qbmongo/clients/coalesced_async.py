@@ -158,7 +158,9 @@ async def _carry(sender: Sender, lane: Lane, batch: Batch) -> None:
                 verbose_results=True,
                 write_concern=collection.write_concern,
             )
-    except Exception as raised:
+    except (Exception, asyncio.CancelledError) as raised:
+        # Cancelled is this task by who cancels every one that there is, as the loop's end does: who
+        # was cancelled, too, waits no more, and who was not is told.
         error = raised
     except BaseException:
         # The loop is ending: so do those who wait.

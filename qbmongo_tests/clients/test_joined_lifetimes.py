@@ -15,7 +15,7 @@ from typing import Any
 import bson
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import InvalidOperation, PyMongoError
+from pymongo.errors import AutoReconnect, InvalidOperation, PyMongoError
 
 from qbmongo import Settings
 from qbmongo.clients.coalesced import Go, Sender
@@ -110,6 +110,37 @@ def test_who_cancels_after_dispatch_only_stops_waiting(cancellable: Site, docume
 
     cancellable.run(work())
     assert counters(documents) == [1] * 6
+
+
+@pytest.mark.parametrize("cancellable", ["async"], indirect=True)
+def test_who_goes_on_when_other_tasks_are_cancelled_is_not_cancelled(
+    cancellable: Site, documents: Any
+) -> None:
+    """A program's end may cancel whatever tasks there are, but for some that have to go on. The
+    task that sends their batch is not known to it."""
+    joining = Joining(cancellable)
+
+    async def work() -> list[Any]:
+        held = await joining.begun()
+        gate = cancellable.proxy.hold("bulkWrite")
+        before = asyncio.all_tasks()
+        calls = await gathered(joining)
+        held.release()
+        await gate.reached()
+        await held.callers.results()
+        for task in asyncio.all_tasks() - before - set(calls[1:]):
+            task.cancel()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        gate.release()
+        return outcomes
+
+    cancelled, *others = cancellable.run(work())
+    assert type(cancelled) is asyncio.CancelledError
+    # As after a lost connection, nobody knows whether these were applied.
+    assert [type(outcome) for outcome in others] == [AutoReconnect] * (len(IDS) - 1)
+    assert len(set(map(id, others))) == len(others)
+    stats = joining.stats
+    assert (stats.in_flight, stats.pending, stats.held_bytes) == (0, 0, 0)
 
 
 def test_everybody_cancelled_before_dispatch_sends_nothing(
