@@ -328,4 +328,6 @@ def test_a_call_that_is_a_task_of_its_own_is_not_placed_where_the_loop_was_start
     allowed = {None} if site.driver.optimized == "OptimizedAsyncMongoClient" else of_work
     for shape in shapes:
         places = {place for place, _ in shape.places} | {s.place for s in shape.slow_samples}
+        # What --disturb puts between two calls is no part of the program.
+        places = {place for place in places if place is None or "disturbances.py" not in place}
         assert places <= allowed, places
