@@ -135,20 +135,10 @@ class Sender:
             now_s = monotonic()
             call: KnownCall | None = None
             # None: of a known call, made when it gathers.
-            write: JoinedWrite | str | None = None
-            if bound is not None:
-                write = "session"
-            elif under_timeout(collection._timeout):
-                write = "timeout"
-            elif coalescer.off_reason is not None:
-                write = coalescer.off_reason
-            elif (why := lanes.insert_reason if is_insert else lanes.update_reason) is not None:
-                write = why
-            elif TRANSACTIONS.wrote_to(scope.namespace, now_s):
-                write = "transaction"
-            elif not is_insert and not coalescer.can_bulk_write(now_s):
-                write = "unsupported"
-            elif kwargs or (call := lanes.calls.find(kind, args)) is None:
+            write: JoinedWrite | str | None = "session"
+            if bound is None:
+                write = self._refusal(lanes, scope, collection, is_insert, now_s)
+            if write is None and (kwargs or (call := lanes.calls.find(kind, args)) is None):
                 write = self._read(lanes, scope, collection, kind, args, kwargs, now_s)
             if type(write) is str:
                 coalescer.refused[write] += 1
@@ -164,12 +154,12 @@ class Sender:
                     plain = self._plain(scope, collection, kind, args, kwargs, stats, now_s)
                     self._watch(plain, pace, lane, now_s)
                     return plain
-            # Where one thread runs all, nothing has to be locked, and no place becomes free.
-            is_locked = not engine.mutable_ok
             if new_waiter is None:
                 with engine.lock:
                     coalescer.counts.direct += 1
                 return self._plain(scope, collection, kind, args, kwargs, stats, now_s, call)
+            # Where one thread runs all, nothing has to be locked, and no place becomes free.
+            is_locked = not engine.mutable_ok
             sending: Sending | None
             if is_locked:
                 with engine.lock:
@@ -203,6 +193,24 @@ class Sender:
         if lane.limits.linger_s:
             self._look(lane)
         return write  # type: ignore[return-value]
+
+    def _refusal(
+        self, lanes: WriteLanes, scope: Scope, collection: Any, is_insert: bool, now_s: float
+    ) -> str | None:
+        """Why no call like this goes with others now, whatever it was given; None if one may."""
+        coalescer = self.coalescer
+        if under_timeout(collection._timeout):
+            return "timeout"
+        if coalescer.off_reason is not None:
+            return coalescer.off_reason
+        why = lanes.insert_reason if is_insert else lanes.update_reason
+        if why is not None:
+            return why
+        if TRANSACTIONS.wrote_to(scope.namespace, now_s):
+            return "transaction"
+        if not is_insert and not coalescer.can_bulk_write(now_s):
+            return "unsupported"
+        return None
 
     def _follow(self, lane: Lane, write: JoinedWrite) -> Sending | None:
         """Puts a write behind those that gather, unless a place has become free meanwhile."""

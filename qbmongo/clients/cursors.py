@@ -178,7 +178,7 @@ class Reading:
     @staticmethod
     def fill(cursor: Any, data: bytes) -> int:
         """Fills the cursor as if the server had sent everything in its first batch."""
-        documents = bson.decode_all(data, cursor._codec_options) if data else ()
+        documents = decode_documents(data, cursor._codec_options)
         count = len(documents)
         cursor._data = deque(documents)
         cursor._retrieved += count

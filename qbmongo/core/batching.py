@@ -13,7 +13,7 @@ from typing import Any
 
 from ..records import Gathered
 from .lanes import LaneCounts
-from .point_keys import PLAIN_KEYS, PointKey, form_at
+from .point_keys import ID_KEY, PLAIN_KEYS, PointKey, form_at
 
 __all__ = [
     "BatchCounts",
@@ -116,7 +116,7 @@ class PlainRead(PointRead):
 
     __slots__ = ()
 
-    key = PointKey("_id", 0, b"", has_string=False)  # but for the value
+    key = ID_KEY
     plain = True
     simple = False
 

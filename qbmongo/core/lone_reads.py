@@ -13,7 +13,7 @@ from ..records import Sending as Place
 from .counted import log_slow
 from .fills import PointFill, give_up
 from .joined_finds import Answerer, JoinedFind, Waiters
-from .point_keys import PointKey
+from .point_keys import ID_KEY
 from .profile import ShapeStats
 from .tickets import ALONE, Ticket
 
@@ -46,7 +46,7 @@ class LoneRead:
         "value",
     )
 
-    key = PointKey("_id", 0, b"", has_string=False)  # but for the value
+    key = ID_KEY
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ from .frozen import EXACT_CODEC, Frozen, frozen
 from .values import canonical
 
 __all__ = [
+    "ID_KEY",
     "MAX_KEY_BYTES",
     "PLAIN_KEYS",
     "PointKey",
@@ -78,6 +79,10 @@ class PointKey:
         self.has_string = has_string
         self.projection: Any = None
         self.shown: bytes | None = None
+
+
+# What reads by `_id` share: all but the value.
+ID_KEY = PointKey("_id", 0, b"", has_string=False)
 
 
 class _NotExact(Exception):

@@ -175,4 +175,4 @@ def test_off_is_the_drivers_constructor(site: Site, monkeypatch: pytest.MonkeyPa
 
     for module in ("pymongo_async", "pymongo_sync", "motor"):
         monkeypatch.setattr(f"qbmongo.clients.{module}.fresh_cursor", never)
-    site.run(_new(client, site))
+    assert state(site.run(_new(client, site)))["_spec"] == {"a": 1}

@@ -177,6 +177,16 @@ CONCERN_ERROR = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waited
                  "errInfo": {"wtimeout": True}}  # fmt: skip
 
 
+async def answered(joining: Joining, plain: Any, replies: Any) -> tuple[list[Any], list[Any]]:
+    """Outcomes of joined increments, one for each reply, and of a plain client's given these."""
+    ours = await joining.together([incremented(n) for n in range(len(replies))])
+    alone = []
+    for reply in replies:
+        joining.site.proxy.on("update", Answer(reply))
+        alone.append(await outcome_of(incremented(0), plain))
+    return ours, alone
+
+
 def test_a_write_concern_error_reaches_those_without_an_error_of_their_own(
     site: Site, documents: Any
 ) -> None:
@@ -197,15 +207,7 @@ def test_a_write_concern_error_reaches_those_without_an_error_of_their_own(
               "writeErrors": [{"index": 0, **error, "keyValue": {"u": 2}}]}  # fmt: skip
     site.proxy.on("bulkWrite", Answer(whole))
 
-    async def work() -> tuple[list[Any], list[Any]]:
-        ours = await joining.together([incremented(n) for n in range(3)])
-        alone = []
-        for reply in (single, failed, single):
-            site.proxy.on("update", Answer(reply))
-            alone.append(await outcome_of(incremented(0), plain))
-        return ours, alone
-
-    ours, alone = site.run(work())
+    ours, alone = site.run(answered(joining, plain, (single, failed, single)))
     assert [type(outcome).__name__ for outcome in alone] == [
         *("WTimeoutError", "DuplicateKeyError", "WTimeoutError")
     ]
@@ -236,15 +238,7 @@ def test_an_error_whose_words_end_within_a_character_is_its_own_callers(
     failed = {"ok": 1, "n": 0, "nModified": 0, "writeErrors": [cut({"index": 0, **error})]}
     site.proxy.on("bulkWrite", Answer(whole))
 
-    async def work() -> tuple[list[Any], list[Any]]:
-        ours = await joining.together([incremented(n) for n in range(3)])
-        alone = []
-        for reply in (single, failed, single):
-            site.proxy.on("update", Answer(reply))
-            alone.append(await outcome_of(incremented(0), plain))
-        return ours, alone
-
-    ours, alone = site.run(work())
+    ours, alone = site.run(answered(joining, plain, (single, failed, single)))
     assert isinstance(alone[1], DuplicateKeyError)
     Comparison(("nowhere at all", site.database), frozenset()).check(alone, ours)
 

@@ -38,7 +38,7 @@ from qbmongo.records import Effect, ReadOp
 from qbmongo.settings import BatchSettings, CacheSettings, ProfileSettings, Settings
 
 from .test_cache import A1, B2, LEASE_S, PLAIN
-from .test_point_fills import COLLATED, IDS, _effect
+from .test_point_fills import COLLATED, IDS, _effect, go_beside
 
 CODEC = DEFAULT_CODEC_OPTIONS
 NAMES = ("name", "Name", "größe")
@@ -318,18 +318,7 @@ def compare(runs: int, seed: int) -> Counter[str]:
             "ttl_s": draw.choice((None, None, 5.0)),
         }
         general, short = General(**chosen), Short(**chosen)
-        now_s = 0.0
-        for side in (general, short):
-            side.cache.lease("d", A1, now_s)
-            side.cache.facts_read(side.cache.facts_stamp("d.c"), PLAIN)
-        history = []
-        for _ in range(120):
-            now_s += draw.random() * 0.1
-            name, step = _step(draw, general, now_s)
-            history.append(name)
-            said = step(general)
-            assert step(short) == said, (run, history)
-            assert short.state() == general.state(), (run, history)
+        go_beside(run, draw, general, short, _step, 0.1)
         seen += short.ways
         seen += Counter({f"refused {r}": n for r, n in short.cache.refused.items()})
         seen += Counter(answer for _, answer in short.told if type(answer) is str)

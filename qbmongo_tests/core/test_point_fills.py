@@ -290,6 +290,27 @@ def _step(draw: random.Random, side: General, now_s: float) -> tuple[str, Step]:
     return "nothing", lambda s: None
 
 
+def go_beside(
+    run: int, draw: random.Random, general: Any, short: Any, next_step: Any, longest_s: float
+) -> None:
+    """One history for both; after each step they must say and hold the same.
+
+    next_step: what happens next, and its name. longest_s: between two steps.
+    """
+    now_s = 0.0
+    for side in (general, short):
+        side.cache.lease("d", A1, now_s)
+        side.cache.facts_read(side.cache.facts_stamp("d.c"), PLAIN)
+    history = []
+    for _ in range(120):
+        now_s += draw.random() * longest_s
+        name, step = next_step(draw, general, now_s)
+        history.append(name)
+        said = step(general)
+        assert step(short) == said, (run, history)
+        assert short.state() == general.state(), (run, history)
+
+
 def compare(runs: int, seed: int) -> Counter[str]:
     """Random histories. Returns how often what came about.
 
@@ -301,18 +322,7 @@ def compare(runs: int, seed: int) -> Counter[str]:
         max_bytes = draw.choice((1 << 20, 4 * (ENTRY_BYTES + 300), 1))
         ttl_s = draw.choice((None, None, 5.0))
         general, short = General(max_bytes, ttl_s), Short(max_bytes, ttl_s)
-        now_s = 0.0
-        for side in (general, short):
-            side.cache.lease("d", A1, now_s)
-            side.cache.facts_read(side.cache.facts_stamp("d.c"), PLAIN)
-        history = []
-        for _ in range(120):
-            now_s += draw.random() * 0.2
-            name, step = _step(draw, general, now_s)
-            history.append(name)
-            said = step(general)
-            assert step(short) == said, (run, history)
-            assert short.state() == general.state(), (run, history)
+        go_beside(run, draw, general, short, _step, 0.2)
         seen += short.said
         seen += Counter({f"refused {r}": n for r, n in short.cache.refused.items()})
         seen["kept"] += len(short.cache.store)
